@@ -1,0 +1,28 @@
+"""Build cmet from settings.ini; data/ travels inside the package as cmet/data."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import setup
+
+cfg = ConfigParser(delimiters=["="])
+cfg.read("settings.ini", encoding="utf-8")
+cfg = cfg["DEFAULT"]
+DATA = [str(p.relative_to("data")) for p in Path("data").rglob("*") if p.is_file()]
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    license="Apache-2.0",
+    python_requires=f">={cfg['min_python']},<3.13",
+    packages=["cmet", "cmet.data"],
+    package_dir={"cmet": "cmet", "cmet.data": "data"},
+    package_data={"cmet.data": DATA},
+    install_requires=cfg["requirements"].split(),
+    extras_require={"dev": cfg["dev_requirements"].split()},
+    entry_points={"console_scripts": cfg["console_scripts"].split()},
+    zip_safe=False,
+)
