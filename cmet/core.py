@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['BASIC', 'EMOTIONS', 'EXTENDED', 'ALIASES', 'CmetError', 'canonical', 'rng', 'device', 'builtin', 'find_data',
-           'cache_dir', 'sha256']
+           'cache_dir', 'silent', 'sha256']
 
 # %% ../nbs/00_core.ipynb #00_core-002
 import difflib
 import os
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +89,19 @@ def cache_dir() -> Path:
     return Path(os.environ.get("CMET_CACHE") or Path(base)/"cmet")
 
 # %% ../nbs/00_core.ipynb #00_core-020
+@contextmanager
+def silent():
+    "Hide what native libraries write to standard error, and Python warnings, within a `with` block."
+    keep, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(keep, 2); os.close(keep); os.close(nowhere)
+
+# %% ../nbs/00_core.ipynb #00_core-023
 def sha256(
     path,  # file to read
 ) -> str:  # 64 hexadecimal digits

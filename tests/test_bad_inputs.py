@@ -1,0 +1,162 @@
+"""`cmet edit` on bad input: one line with cause and remedy, exit status 2, no file changed. All input is made here."""
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from skimage.data import astronaut, coffee
+
+from cmet.cli import main
+from cmet.media import write_video
+
+FACE = astronaut()[:256, 96:352]
+COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
+T = np.arange(16000)/16000
+SPEECH = (.3*np.sin(2*np.pi*(180*T + 40*np.sin(2*np.pi*3*T)))*(1 + np.sin(2*np.pi*4*T))).astype(np.float32)
+
+
+def video(path, picture, frames=6, **more): return write_video(path, [picture]*frames, 25, **more)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    d = tmp_path_factory.mktemp("in")
+    soundfile.write(d/"speech.wav", SPEECH, 16000)
+    soundfile.write(d/"phone.wav", np.stack([SPEECH[::2]]*2, 1), 8000)
+    soundfile.write(d/"none.wav", np.zeros(0), 16000)
+    soundfile.write(d/"blip.wav", SPEECH[:200], 16000)
+    soundfile.write(d/"nan.wav", np.where(T > .5, np.nan, SPEECH), 16000, subtype="FLOAT")
+    soundfile.write(d/"silent.wav", np.zeros(16000), 16000)
+    (d/"text.wav").write_text("These are words, but nobody said them.\n"*50)
+    video(d/"talk.mp4", FACE, sound=d/"speech.wav")
+    video(d/"noface.mp4", coffee()[:256, :256])
+    video(d/"two.mp4", np.concatenate([FACE, FACE[:, ::-1]], 1))
+    video(d/"one.mp4", FACE, frames=1)
+    (d/"empty.mp4").touch()
+    (d/"text.mp4").write_text("This is not a video.\n"*100)
+    (d/"cut.mp4").write_bytes((d/"talk.mp4").read_bytes()[:9000])
+    (d/"sound.mp4").write_bytes((d/"speech.wav").read_bytes())
+    (d/"old.mp4").write_bytes(b"an earlier result")
+    (d/"taken.json").write_text("{}")
+    (d/"nothing").mkdir()
+    (d/"link.mp4").symlink_to(d/"talk.mp4")
+    from PIL import Image
+    Image.fromarray(FACE).save(d/"still.png")
+    Image.fromarray(coffee()[:256, :256]).save(d/"cup.png")
+    return d
+
+
+def state(folder): return {p: (p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.rglob("*"))}
+
+
+SAY = "--to speech.wav -o new.mp4"
+BAD = {
+    "no such file": (f"gone.mp4 {SAY}", "no such video 'gone.mp4'"),
+    "empty file": (f"empty.mp4 {SAY}", "empty"),
+    "a folder as video": (f"nothing {SAY}", "is a folder"),
+    "text renamed": (f"text.mp4 {SAY}", "cannot be read as video"),
+    "truncated": (f"cut.mp4 {SAY}", "cut short"),
+    "sound as video": (f"speech.wav {SAY}", "no picture"),
+    "sound renamed": (f"sound.mp4 {SAY}", "no picture"),
+    "no face": (f"noface.mp4 {SAY}", "no face"),
+    "no face in a still": (f"cup.png {SAY}", "no face"),
+    "two faces": (f"two.mp4 {SAY}", "(two|2|several|more than one).*face"),
+    "no such speech": ("talk.mp4 --to gone.wav -o new.mp4", "no such sound file 'gone.wav'"),
+    "no samples": ("talk.mp4 --to none.wav -o new.mp4", "'none.wav' has no samples"),
+    "too short": ("talk.mp4 --to blip.wav -o new.mp4", "blip.wav"),
+    "not numbers": ("talk.mp4 --to nan.wav -o new.mp4", "'nan.wav' has samples that are not numbers"),
+    "silence": ("talk.mp4 --to silent.wav -o new.mp4", "'silent.wav' is silent"),
+    "one bad of two": ("talk.mp4 --to speech.wav silent.wav -o new.mp4", "'silent.wav' is silent"),
+    "bad --from": ("talk.mp4 --to speech.wav --from nan.wav -o new.mp4", "'nan.wav'"),
+    "text as speech": ("talk.mp4 --to text.wav -o new.mp4", "'text.wav' cannot be read as sound"),
+    "silent video as speech": ("talk.mp4 --to one.mp4 -o new.mp4", "'one.mp4' has no sound"),
+    "folder without speech": ("talk.mp4 --to nothing -o new.mp4", "no sound files in folder 'nothing'"),
+    "same speech twice": ("talk.mp4 --to speech.wav --from speech.wav -o new.mp4", "zero"),
+    "unknown emotion": ("talk.mp4 --vector hapy -o new.mp4", "unknown emotion 'hapy': did you mean happy"),
+    "emotion not in the corpus": ("talk.mp4 --vector sarcastic -o new.mp4", "sarcastic"),
+    "broken expression": ("talk.mp4 --vector happy-+*sad -o new.mp4", "happy"),
+    "expression with code": ("talk.mp4 --vector __import__('os').getcwd() -o new.mp4", "__import__|call|expression"),
+    "expression of nothing": ("talk.mp4 --vector happy-happy -o new.mp4", "zero|nothing"),
+    "empty expression": (["talk.mp4", "--vector", "", "-o", "new.mp4"], "expression|empty|vector"),
+    "two sources of emotion": ("talk.mp4 --to speech.wav --vector happy -o new.mp4", "both --to and --vector"),
+    "no source of emotion": ("talk.mp4 -o new.mp4", "no emotion given"),
+    "--from alone": ("talk.mp4 --vector happy --from speech.wav -o new.mp4", "--from without --to"),
+    "unwritable folder": ("talk.mp4 --to speech.wav -o /proc/new.mp4", "cannot write '/proc/new.mp4'"),
+    "missing folder": ("talk.mp4 --to speech.wav -o gone/new.mp4", "no output folder 'gone'"),
+    "a file as folder": ("talk.mp4 --to speech.wav -o old.mp4/new.mp4", "no output folder 'old.mp4'"),
+    "a folder as output": ("talk.mp4 --to speech.wav -o nothing", "nothing"),
+    "output is the video": ("talk.mp4 --to speech.wav -o talk.mp4", "one of the inputs"),
+    "output is the video, forced": ("talk.mp4 --to speech.wav -o ./talk.mp4 --force", "one of the inputs"),
+    "output is a link to the video": ("talk.mp4 --to speech.wav -o link.mp4 --force", "one of the inputs"),
+    "output is the speech": ("still.png --to talk.mp4 -o talk.mp4 --force", "one of the inputs"),
+    "output exists": ("talk.mp4 --to speech.wav -o old.mp4", "'old.mp4' exists.*--force"),
+    "its JSON exists": ("talk.mp4 --to speech.wav -o taken.mp4", "'taken.json' exists"),
+    "output is no mp4": ("talk.mp4 --to speech.wav -o new.gif", "'new.gif' is not an mp4"),
+    "name too long": (f"talk.mp4 --to speech.wav -o {'x'*300}.mp4", "cannot write"),
+    "strength is not a number": (f"talk.mp4 --strength nan {SAY}", "strength nan"),
+    "strength is a word": (f"talk.mp4 --strength much {SAY}", "strength much"),
+    "strength is absurd": (f"talk.mp4 --strength 1e9 {SAY}", "strength 1e9 is out of range"),
+    "unknown mapper": (f"talk.mp4 --mapper magic {SAY}", "unknown mapper 'magic'|magic"),
+    "unknown codec": (f"talk.mp4 --codec magic {SAY}", "unknown codec 'magic'"),
+    "unknown encoder": (f"talk.mp4 --encoder magic {SAY}", "unknown speech encoder 'magic'"),
+    "another encoder than the corpus": (f"talk.mp4 --encoder compare {SAY}", "compare.*(egemaps|encoder)"),
+    "unknown corpus": (f"talk.mp4 --corpus gone {SAY}", "gone"),
+    "unknown option": (f"talk.mp4 --much {SAY}", "--much"),
+    "no output": ("talk.mp4 --to speech.wav", "-o/--out"),
+    "no arguments": ("", "VIDEO"),
+}
+
+
+def check(code, err, message):
+    assert code == 2, err
+    assert err.count("\n") == 1 and err.startswith("cmet: "), err
+    assert re.search(message, err, re.I), err
+    cause, _, remedy = err.removeprefix("cmet: ").rstrip("\n").partition(": ")
+    assert cause and len(remedy.split()) >= 2, f"no remedy: {err}"
+    assert len(err) < 600 and "Traceback" not in err and "Errno" not in err
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_one_clear_line(name, folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    args, message = BAD[name]
+    before = state(folder)
+    code = main(["edit", *(args.split() if isinstance(args, str) else args)])
+    check(code, capsys.readouterr().err, message)
+    assert state(folder) == before
+
+
+GOOD = {
+    "8 kHz in stereo": "talk.mp4 --to phone.wav",
+    "one frame": "one.mp4 --to speech.wav",
+    "a still": "still.png --vector happy",
+    "strength 0": "talk.mp4 --to speech.wav --strength 0",
+    "a video as speech": "one.mp4 --to talk.mp4",
+    "a folder as speech": "one.mp4 --to voices --from speech.wav",
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_odd_but_good_input_works(name, folder, monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(folder)
+    (tmp_path/"voices").mkdir()
+    soundfile.write(tmp_path/"voices"/"a.wav", np.roll(SPEECH, 99)*np.linspace(0, 1, len(SPEECH)), 16000)
+    before = state(folder)
+    args = [str(tmp_path/"voices") if a == "voices" else a for a in GOOD[name].split()]
+    assert main(["edit", *args, "-o", str(tmp_path/"new.mp4")]) == 0, capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["new.json", "new.mp4", "voices"]
+    assert state(folder) == before
+
+
+@pytest.mark.parametrize("name", ["no such file", "text renamed", "no face", "two faces", "not numbers", "unwritable folder"])
+def test_the_real_command_says_one_line(name, folder):
+    "In a process of its own, where the libraries' C++ notes would show."
+    args, message = BAD[name]
+    before = state(folder)
+    run = subprocess.run([sys.executable, "-c", COMMAND, "edit", *args.split()], cwd=folder, capture_output=True, text=True,
+                         timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    check(run.returncode, run.stderr, message)
+    assert run.stdout == "" and state(folder) == before

@@ -1,0 +1,146 @@
+"""The `cmet` command from outside: speed, silence, exit status, the demo."""
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from cmet.cli import COMMANDS, main, parser
+from cmet.core import EMOTIONS
+from cmet.media import open_video, read_audio, write_video
+
+COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
+HEAVY = "torch funasr mediapipe pandas scipy av matplotlib soundfile opensmile cv2 sklearn skimage".split()
+
+
+def cmet(*argv, **more):
+    return subprocess.run([sys.executable, "-c", COMMAND, *map(str, argv)], capture_output=True, text=True, timeout=300, **more)
+
+
+def test_help_answers_at_once():
+    start = time.perf_counter()
+    run = cmet("--help")
+    seconds = time.perf_counter() - start
+    assert run.returncode == 0 and run.stderr == "" and all(c.__name__ in run.stdout for c in COMMANDS)
+    assert seconds < 3, f"{seconds:.1f} s"
+
+
+@pytest.mark.parametrize("module", ["cmet", "cmet.cli"])
+def test_no_heavy_import(module):
+    code = f"import sys, {module}; print(*[m for m in {HEAVY} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+
+
+def test_version():
+    import cmet as package
+    assert cmet("--version").stdout.strip() == f"cmet {package.__version__}"
+
+
+@pytest.mark.parametrize("command", [c.__name__ for c in COMMANDS])
+def test_every_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as stop: main([command, "--help"])
+    assert stop.value.code == 0 and "usage: cmet " + command in capsys.readouterr().out
+
+
+def test_every_option_of_edit_has_help():
+    edit = parser()._subparsers._group_actions[0].choices["edit"]
+    assert all(a.help for a in edit._actions)
+    for option in "--to --from --vector --strength --mapper --codec --encoder --force --out".split():
+        assert option in edit.format_help()
+
+
+@pytest.mark.parametrize("argv", [[], ["fly"], ["edit"], ["demo", "x"], ["studio", "--seed", "one"], ["--nope"]])
+def test_wrong_arguments_are_one_line(argv, capsys):
+    assert main(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and re.fullmatch(r"cmet: .+: .+\n", err)
+
+
+def test_assets_are_listed(capsys):
+    assert main(["assets"]) == 0 and "face_landmarker.task" in capsys.readouterr().out
+
+
+def test_studio_is_called_with_its_arguments(monkeypatch, tmp_path, capsys):
+    import cmet.studio
+    calls = []
+    monkeypatch.setattr(cmet.studio, "make", lambda out, seed: calls.append((out, seed)) or out)
+    assert main(["studio", "--out", str(tmp_path), "--seed", "3"]) == 0
+    assert [(str(o), s) for o, s in calls] == [(str(tmp_path), 3)]
+
+
+def test_bugs_are_not_hidden(monkeypatch):
+    import cmet.assets
+    def broken(): raise ZeroDivisionError
+    monkeypatch.setattr(cmet.assets, "where", broken)
+    with pytest.raises(ZeroDivisionError): main(["assets"])
+
+
+@pytest.fixture(scope="module")
+def long_talk(tmp_path_factory):
+    face = astronaut()[:256, 96:352]
+    return write_video(tmp_path_factory.mktemp("long")/"talk.mp4", (face for _ in range(2000)), 25)
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", ["tracking", "writing"])
+def test_stopping_leaves_no_file(long_talk, sig, when):
+    folder = long_talk.parent
+    job = subprocess.Popen([sys.executable, "-c", COMMAND, "edit", "talk.mp4", "--vector", "happy", "-o", "new.mp4"], cwd=folder,
+                           stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    end = time.time() + 90
+    while time.time() < end and job.poll() is None:
+        if when == "tracking" and time.time() > end - 86: break
+        if when == "writing" and any(p.name.startswith(".") and p.stat().st_size for p in folder.iterdir()): break
+        time.sleep(.05)
+    assert job.poll() is None, "it ended before it could be stopped"
+    job.send_signal(sig)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 130, err
+    assert err == "cmet: stopped, nothing was written\n"
+    assert [p.name for p in folder.iterdir()] == ["talk.mp4"]
+
+
+def test_edit_prints_where_the_result_is(tmp_path):
+    write_video(tmp_path/"talk.mp4", [astronaut()[:256, 96:352]]*5, 25)
+    run = cmet("edit", "talk.mp4", "--vector", "happy", "-o", "new.mp4", cwd=tmp_path)
+    assert run.returncode == 0 and run.stderr == "", run.stderr
+    assert [line.split(":")[0] for line in run.stdout.splitlines()] == ["new.mp4", "new.json"]
+    assert all((tmp_path/n).stat().st_size for n in ("new.mp4", "new.json"))
+
+
+def test_lost_faces_are_counted_in_a_note(tmp_path):
+    face, cup = astronaut()[:256, 96:352], np.full((256, 256, 3), 90, np.uint8)
+    write_video(tmp_path/"talk.mp4", [face]*8 + [cup]*4, 25)
+    run = cmet("edit", "talk.mp4", "--vector", "happy", "-o", "new.mp4", cwd=tmp_path)
+    assert run.returncode == 0 and open_video(tmp_path/"new.mp4").n_frames == 12
+    assert re.fullmatch(r"cmet: note: .*\b4\b.*\n", run.stderr), run.stderr
+
+
+def test_demo(tmp_path):
+    from PIL import Image
+    start = time.perf_counter()
+    run = cmet("demo", "--out", tmp_path/"out")
+    seconds = time.perf_counter() - start
+    assert run.returncode == 0 and run.stderr == "", run.stderr
+    video, picture = tmp_path/"out"/"demo.mp4", tmp_path/"out"/"demo.png"
+    assert str(video) in run.stdout and str(picture) in run.stdout
+    source = open_video(video)
+    assert source.has_audio and source.n_frames > 25 and np.abs(read_audio(video)).max() > .01
+    frame = next(source.frames())
+    w = frame.shape[1]//4
+    faces = [frame[r*frame.shape[0]//2:(r + 1)*frame.shape[0]//2, c*w:(c + 1)*w].astype(float) for r in (0, 1) for c in range(4)]
+    assert len(faces) == len(EMOTIONS)
+    gaps = [np.abs(a[40:] - b[40:]).mean() for i, a in enumerate(faces) for b in faces[:i]]
+    assert min(gaps) > .2, "every emotion looks different"
+    assert np.asarray(Image.open(picture)).shape[1] > 8*w and seconds < 90, f"{seconds:.0f} s"
+
+
+def test_demo_says_where_it_cannot_write(tmp_path, capsys):
+    (tmp_path/"file").write_text("x")
+    assert main(["demo", "--out", str(tmp_path/"file")]) == 2
+    assert re.fullmatch(r"cmet: cannot make folder '.*file'.*: .*\n", capsys.readouterr().err)

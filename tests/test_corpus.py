@@ -1,0 +1,288 @@
+"Corpus: layouts of data sets, the packed store, splits and pairs."
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from cmet.core import CmetError, find_data
+from cmet.corpus import FILES, concat, encode_corpus, make_corpus, read_corpus, write_corpus
+from cmet.layouts import (LAYOUTS, cmet_samples, mead, mead_clips, ravdess, ravdess_faces, read_face_table, read_layout)
+from cmet.sampling import draw_pairs, hold_out, pair_table, pools, speaker_folds
+
+
+def toy(seed=0, speakers="ABC", emotions=("neutral", "happy", "sad"), clips=3, S=4, D=2):
+    g = np.random.default_rng(seed)
+    rows = [dict(speaker=s, emotion=e, intensity=1, take=k) for s in speakers for e in emotions for k in range(clips)]
+    return make_corpus(rows, g.normal(size=(len(rows), S)), [g.normal(size=(k % 4, D)) for k in range(len(rows))],
+                       name="toy", encoder="enc", codec="cod")
+
+
+def touch(root, *paths):
+    for p in paths:
+        (root/p).parent.mkdir(parents=True, exist_ok=True)
+        (root/p).touch()
+
+
+# layouts
+
+def test_mead_joins_sound_and_picture(tmp_path):
+    touch(tmp_path, "M003/video/front/angry/level_3/001.mp4", "M003/video/left_30/angry/level_3/001.mp4",
+          "M003/audio/angry/level_3/001.m4a", "W009/video/front/neutral/level_1/031.mp4", "M003/audio/fear/level_1/002.m4a",
+          "M003/video/front/angry/level_3/._002.mp4", "readme.txt")
+    t = mead(tmp_path)
+    assert list(t["speaker"]) == ["M003", "M003", "W009"] and list(t["intensity"]) == [3, 1, 1]
+    assert t.loc[0, "audio"].endswith("001.m4a") and "/front/" in t.loc[0, "video"] and t.loc[1, "video"] == ""
+    left = mead(tmp_path, view="left_30")
+    assert sum("left_30" in v for v in left["video"]) == 1
+
+
+def test_cmet_samples_keep_features_without_sound(tmp_path):
+    f = "emotion2vec+large_features"
+    touch(tmp_path, "audios/MEAD/angry/M003_level_3_005.wav", f"audios/MEAD/angry/{f}/M003_level_3_005.npy",
+          "audios/MEAD/neutral/M003_001.wav", f"audios/gemini/sarcastic/{f}/sarcastic_7.npy", "asset/audio/W009_038.wav")
+    t = cmet_samples(tmp_path).set_index(["speaker", "emotion"])
+    assert len(t) == 3 and t.loc[("M003", "angry"), "audio"].endswith(".wav")
+    assert t.loc[("M003", "angry"), "features"].endswith("005.npy") and t.loc[("M003", "neutral"), "intensity"] == 1
+    assert t.loc[("gemini", "sarcastic"), "audio"].endswith("sarcastic_7.npy")
+
+
+def test_ravdess_and_crema_codes(tmp_path):
+    touch(tmp_path, "r/Actor_01/03-01-06-02-02-01-01.wav", "r/Actor_01/01-01-06-02-02-01-01.mp4",
+          "r/Actor_01/03-02-06-02-02-01-01.wav", "c/AudioWAV/1001_DFA_ANG_HI.wav", "c/VideoFlash/1001_DFA_ANG_HI.flv")
+    r, c = ravdess(tmp_path/"r"), read_layout(tmp_path/"c", "crema-d")
+    assert len(r) == 1 and tuple(r.loc[0, ["speaker", "emotion", "intensity"]]) == ("Actor_01", "fear", 2)
+    assert r.loc[0, "audio"] and r.loc[0, "video"]
+    assert len(c) == 1 and tuple(c.loc[0, ["speaker", "emotion", "intensity"]]) == ("1001", "angry", 3)
+
+
+def test_listing_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
+    names = [f"M030_front_{e}_level3_00{k}.mp4" for e in ("sad", "angry") for k in (2, 1)]
+    touch(tmp_path, *names)
+    first = mead_clips(tmp_path)
+    real = type(tmp_path).rglob
+    monkeypatch.setattr(type(tmp_path), "rglob", lambda self, p: iter(sorted(real(self, p), reverse=True)))
+    assert first.equals(mead_clips(tmp_path)) and list(first["emotion"]) == ["angry"]*2 + ["sad"]*2
+
+
+@pytest.mark.parametrize("layout", sorted(LAYOUTS))
+def test_empty_folder_says_what_was_expected(tmp_path, layout):
+    with pytest.raises(CmetError) as e: read_layout(tmp_path, layout)
+    assert LAYOUTS[layout]["example"].split()[0] in e.value.remedy
+    with pytest.raises(CmetError, match="no folder"): read_layout(tmp_path/"nowhere", layout)
+
+
+def test_face_tables_of_openface_and_pyfeat(tmp_path):
+    from cmet.layouts import _AUS
+    of, pf = tmp_path/"of.csv", tmp_path/"pf.csv"
+    of.write_text("frame, success, " + ", ".join(f"{a}_r" for a in _AUS) + "\n1, 1, " + ", ".join(map(str, range(17)))
+                  + "\n2, 0, " + ", ".join(["0"]*17))
+    pf.write_text(",".join([*_AUS[:-1], "AU43"]) + "\n" + ",".join(["0.5"]*17))
+    a, b = read_face_table(of), read_face_table(pf)
+    assert np.array_equal(a[0], np.arange(17)) and np.isnan(a[1]).all() and np.allclose(b, 2.5)
+    with pytest.warns(UserWarning, match="1 frames"): assert make_corpus([{}], faces=[a]).face.shape == (1, 17)
+    of.write_text("AU01_r,AU02_r\n1,2")
+    with pytest.raises(CmetError, match="AU04_r"): read_face_table(of)
+    np.save(tmp_path/"bad.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(CmetError, match="cannot read"): read_face_table(tmp_path/"bad.npy")
+
+
+# the store
+
+def test_round_trip_is_bitwise(tmp_path):
+    c = toy()
+    again = read_corpus(write_corpus(c, tmp_path/"c"), verify=True)
+    for k in ("speech", "face", "offsets"):
+        assert getattr(again, k).tobytes() == getattr(c, k).tobytes() and getattr(again, k).dtype == getattr(c, k).dtype
+    assert again.clips.equals(c.clips) and again.meta["encoder"] == "enc" and isinstance(again.face, np.memmap)
+    assert sorted(os.listdir(tmp_path/"c")) == sorted(FILES)
+
+
+def test_same_corpus_gives_same_bytes(tmp_path):
+    a, b = write_corpus(toy(), tmp_path/"a"), write_corpus(toy(), tmp_path/"b")
+    assert all((a/f).read_bytes() == (b/f).read_bytes() for f in FILES)
+
+
+@pytest.mark.parametrize("name", FILES[:4])
+def test_tampering_and_truncation_are_found(tmp_path, name):
+    folder = write_corpus(toy(), tmp_path/"c")
+    data = bytearray((folder/name).read_bytes())
+    data[-5] ^= 1
+    (folder/name).write_bytes(data)
+    with pytest.raises(CmetError): read_corpus(folder, verify=True)
+    (folder/name).write_bytes(data[:len(data)//2])
+    with pytest.raises(CmetError): read_corpus(folder)
+    (folder/name).unlink()
+    with pytest.raises(CmetError, match=f"has no {name}"): read_corpus(folder)
+
+
+@pytest.mark.parametrize("change, word", [
+    (dict(speech=np.zeros((8, 4), np.float32)), "speech has shape"), (dict(offsets=np.arange(9)), "offsets has shape"),
+    (dict(offsets=np.r_[0, 5, 3, np.arange(3, 10)]), "offsets must"), (dict(offsets=np.r_[1, np.arange(1, 10)]), "start at 0"),
+    (dict(face=np.full((12, 2), np.nan, np.float32)), "face has"), (dict(face=np.zeros((3, 2), np.float32)), "face has"),
+    (dict(clips=[1]), "column")])
+def test_a_fault_is_named(change, word):
+    c = toy(speakers="A")
+    import pandas as pd
+    if "clips" in change: change = dict(clips=pd.DataFrame({"speaker": ["A"]*9}))
+    parts = dict(clips=c.clips, speech=c.speech, face=c.face, offsets=c.offsets) | change
+    from cmet.corpus import Corpus
+    with pytest.raises(CmetError, match=word): Corpus(**parts)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_none(value):
+    c = toy()
+    c.speech[4, 1] = value
+    with pytest.raises(CmetError, match="clip 4"): make_corpus(c.clips, c.speech)
+    c.speech[4] = value
+    if np.isnan(value): assert not make_corpus(c.clips, c.speech).has_speech[4]
+    else:
+        with pytest.raises(CmetError, match="clip 4"): make_corpus(c.clips, c.speech)
+
+
+def test_write_refuses_a_folder_with_other_files(tmp_path):
+    folder = write_corpus(toy(), tmp_path/"c")
+    write_corpus(toy(1), folder)
+    assert not np.array_equal(read_corpus(folder).speech, toy().speech)
+    (folder/"thesis.tex").touch()
+    with pytest.raises(CmetError, match="thesis.tex"): write_corpus(toy(), folder)
+    assert np.array_equal(read_corpus(folder, verify=True).speech, toy(1).speech)
+
+
+def test_a_failed_write_leaves_the_old_corpus(tmp_path, monkeypatch):
+    import cmet.corpus as m
+    folder = write_corpus(toy(), tmp_path/"c")
+    def fail(*_): raise OSError("disk full")
+    monkeypatch.setattr(m, "_fill", fail)
+    with pytest.raises(CmetError, match="disk full"): write_corpus(toy(1), folder)
+    assert os.listdir(tmp_path) == ["c"] and np.array_equal(read_corpus(folder, verify=True).speech, toy().speech)
+
+
+def test_meta_of_another_format(tmp_path):
+    folder = write_corpus(toy(), tmp_path/"c")
+    (folder/"meta.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(CmetError, match="format"): read_corpus(folder)
+    with pytest.raises(CmetError, match="no corpus"): read_corpus("no/such/corpus")
+
+
+# contents
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=12), st.randoms())
+def test_offsets_means_and_selection_agree(lengths, random):
+    faces = [np.full((n, 3), k + 1.) for k, n in enumerate(lengths)]
+    if not any(lengths): faces = None
+    c = make_corpus([dict(speaker="A", emotion="happy", take=k) for k in range(len(lengths))], faces=faces)
+    means = c.face_means()
+    for k, n in enumerate(lengths):
+        if n: assert (means[k] == k + 1).all() and len(c.face_of(k)) == n
+        else: assert np.isnan(means[k]).all()
+    rows = [random.randrange(len(lengths)) for _ in range(4)]
+    part = c.select(rows)
+    for k, r in enumerate(rows): assert np.array_equal(part.face_of(k), c.face_of(r))
+
+
+def test_concat_keeps_what_each_part_lacks():
+    a = make_corpus([dict(speaker="A", emotion="happy")]*2, np.ones((2, 3)), encoder="e")
+    b = make_corpus([dict(speaker="A", emotion="happy")], faces=[np.ones((5, 2))], codec="c")
+    c = concat(a, b)
+    assert list(c.has_speech) == [True, True, False] and list(c.has_face) == [False, False, True]
+    assert (c.meta["encoder"], c.meta["codec"]) == ("e", "c") and c.speech.shape == (3, 3)
+    with pytest.raises(CmetError, match="encoder"): concat(a, make_corpus([{}], np.ones((1, 3)), encoder="other"))
+    with pytest.raises(CmetError): concat(a, make_corpus([{}], np.ones((1, 4)), encoder="e"))
+
+
+def test_encode_shows_the_codec_the_neutral_face_first(monkeypatch):
+    import cmet.media
+    monkeypatch.setattr(cmet.media, "read_video", lambda p: (np.full((2, 1, 1, 3), int(p), np.uint8), 25))
+    class Codec:
+        name, dim = "fake", 1
+        def neutral_shape(self, frames): return frames[0, 0, 0, 0]
+        def encode(self, frames, neutral): return frames[:, 0, 0, :1].astype(np.float32) - neutral
+    class Encoder:
+        name = "fake"
+        def encode(self, paths, progress=False): return np.array([[len(p), 0] for p in paths], np.float32)
+    rows = [dict(speaker="A", emotion="happy", video="7", audio="xyz"), dict(speaker="A", emotion="neutral", video="5")]
+    c = encode_corpus(rows, Encoder(), Codec(), progress=False)
+    assert c.face_of(0)[0, 0] == 2 and c.face_of(1)[0, 0] == 0 and c.meta["codec"] == "fake"
+    assert c.speech[0, 0] == 3 and not c.has_speech[1]
+    with pytest.raises(CmetError, match="no neutral video"): encode_corpus(rows[:1], None, Codec(), progress=False)
+
+
+# splits and pairs
+
+@settings(max_examples=20, deadline=None)
+@given(st.sets(st.sampled_from("ABC"), max_size=2), st.sets(st.sampled_from(["happy", "Sadness"]), max_size=2))
+def test_what_is_held_out_vanishes(speakers, emotions):
+    c = toy(S=3)
+    if not speakers and not emotions:
+        with pytest.raises(CmetError): hold_out(c)
+        return
+    train, test = hold_out(c, sorted(speakers), sorted(emotions))
+    gone = {"happy": "happy", "Sadness": "sad"}
+    names = {gone[e] for e in emotions}
+    assert not names & set(train.emotions) and not speakers & set(train.speakers)
+    assert "neutral" in train.emotions and set(test.emotions) >= names
+    lost = [k for k in range(len(c)) if c.clips["emotion"][k] in names or c.clips["speaker"][k] in speakers]
+    kept = {row.tobytes() for row in train.speech} | {row.tobytes() for row in train.face}
+    for k in lost: assert c.speech[k].tobytes() not in kept and not {r.tobytes() for r in c.face_of(k)} & kept
+    if len(train.emotions) > 1 and len(pair_table(pools(train), pools(train, "face"))):
+        assert not names & set(draw_pairs(train, 50)[2][:, 2:].ravel())
+
+
+def test_folds_test_everybody_once_and_only_once():
+    c = toy(speakers="ABCDE")
+    tested = [s for _, test in speaker_folds(c, 2, seed=3) for s in test.speakers]
+    assert sorted(tested) == list("ABCDE") and all(not set(a.speakers) & set(b.speakers) for a, b in speaker_folds(c, 2))
+    with pytest.raises(CmetError, match="one speaker"): list(speaker_folds(toy(speakers="A")))
+    with pytest.raises(CmetError, match="no speaker 'Z'"): hold_out(c, ["Z"])
+
+
+def test_pairs_stay_inside_a_speaker_unless_asked():
+    c = toy(clips=4)
+    s, f, who = draw_pairs(c, 400, shots=2, seed=1)
+    assert (who[:, 0] == who[:, 1]).all() and (who[:, 2] != who[:, 3]).all()
+    assert set(map(tuple, who[:, 2:])) == {(i, j) for i in c.emotions for j in c.emotions if i != j}
+    again = draw_pairs(c, 400, shots=2, seed=1)
+    assert np.array_equal(s, again[0]) and np.array_equal(f, again[1]) and not np.array_equal(s, draw_pairs(c, 400, 2, seed=2)[0])
+    assert len(draw_pairs(c, None, None)[0]) == 3*6 and len(draw_pairs(c, None, None, across=True)[0]) == 9*6
+
+
+def test_one_shot_pair_is_a_difference_of_two_real_clips():
+    c = toy(clips=4)
+    s, f, who = draw_pairs(c, 60, shots=1)
+    clips, means = c.clips, c.face_means()
+    for k in range(60):
+        pool = lambda e, k=k: c.speech[(clips["speaker"] == who[k, 0]) & (clips["emotion"] == e)]
+        every = pool(who[k, 3])[:, None] - pool(who[k, 2])[None]
+        assert np.abs(every - s[k]).sum(-1).min() < 1e-5
+    assert np.isfinite(means[c.has_face]).all() and np.isfinite(f).all()
+
+
+def test_no_common_pair_is_an_error():
+    a = make_corpus([dict(speaker="A", emotion=e) for e in ("neutral", "happy")]*2, np.ones((4, 3)))
+    b = make_corpus([dict(speaker="B", emotion=e) for e in ("neutral", "happy")], faces=np.ones((2, 2)))
+    with pytest.raises(CmetError, match="nobody|no speaker"): draw_pairs(concat(a, b))
+    assert len(draw_pairs(concat(a, b), None, None, across=True)[0]) == 2
+
+
+def test_import_is_light():
+    code = "import sys, cmet.corpus, cmet.sampling, cmet.vectors, cmet.mappers; print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "pandas", "funasr", "mediapipe", "matplotlib", "opensmile"} & set(out)
+
+
+@pytest.mark.real
+def test_real_data_sets():
+    if not all(find_data(n) for n in ("cmet-samples", "mead-clips", "ravdess")): pytest.skip("CMET_DATA is not set")
+    s, m, r = cmet_samples(find_data("cmet-samples")), mead_clips(find_data("mead-clips")), ravdess(find_data("ravdess"))
+    assert (len(s), len(m), len(r)) == (343, 16, 960)
+    faces = ravdess_faces(r, find_data("ravdess")/"openface_aus.csv")
+    assert all(f.shape == (1, 17) for f in faces)
+    # Reference: AU12 of the first row of the table, which is clip 01-01-01-01-01-02-08.
+    k = [a.endswith("03-01-01-01-01-02-08.flac") for a in r["audio"]].index(True)
+    assert np.isclose(faces[k][0, 8], 0.3365137614678899)

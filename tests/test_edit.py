@@ -1,0 +1,195 @@
+"""`edit_video` as a tool: what it keeps, what it says, what it leaves behind. A toy codec where speed matters, the real one at the end."""
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+from skimage.data import astronaut
+
+from cmet.core import BASIC, EMOTIONS, CmetError, builtin, find_data, sha256
+from cmet.corpus import make_corpus
+from cmet.edit import LABEL, check_output, edit_video, face_change, speech_files, wanted_vector
+from cmet.media import open_video, read_audio, read_video, write_audio, write_video
+
+av = pytest.importorskip("av")
+FACE = astronaut()[:256, 96:352]
+
+
+class Toy:
+    "A codec that brightens: the first number of `delta` is added to every pixel; dark frames have no face."
+    name, dim, fail_at = "toy", 3, None
+    def track(self, frames): return [f.mean() for f in frames]
+    def encode(self, track): return np.array([[m/50]*3 if m > 20 else [np.nan]*3 for m in track], np.float32)
+    def edit_stream(self, frames, track, delta):
+        for i, (frame, d) in enumerate(zip(frames, delta)):
+            if i == self.fail_at: raise self.fault
+            yield (frame + 10.*d[0]).clip(0, 255).astype(np.uint8)
+
+
+class One:
+    "A mapper to one everywhere."
+    kind = "one"
+    def predict(self, v, face): return np.ones_like(face)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    draw = np.random.default_rng(0)
+    rows = [dict(speaker=s, emotion=e, intensity=1) for s in "AB" for e in EMOTIONS for _ in range(2)]
+    return make_corpus(rows, draw.normal(size=(len(rows), 88)), [draw.normal(size=(2, 3)) for _ in rows], name="toy", encoder="egemaps")
+
+
+@pytest.fixture
+def talk(tmp_path):
+    t = np.arange(20000)/16000
+    write_audio(tmp_path/"a.wav", .3*np.sin(2*np.pi*200*t)*(1 + np.sin(20*t)), 16000)
+    return write_video(tmp_path/"talk.mp4", np.stack([np.roll(FACE, i, 1) for i in range(20)]), 30, sound=tmp_path/"a.wav")
+
+
+def run(talk, corpus, out="out.mp4", codec=None, **more):
+    more = {"vector": "happy - neutral"} | more
+    return edit_video(talk, talk.parent/out, codec=codec or Toy(), mapper=One(), corpus=corpus, **more)
+
+
+def sound_of(path):
+    with av.open(str(path)) as c: return [bytes(p) for p in c.demux(audio=0) if p.size]
+
+
+def test_all_but_the_face_is_kept(talk, corpus):
+    out = run(talk, corpus)
+    a, b = open_video(talk), open_video(out)
+    assert (a.fps, a.size, a.n_frames) == (b.fps, b.size, b.n_frames) and sound_of(out) == sound_of(talk)
+    change = read_video(out)[0].astype(float) - read_video(talk)[0]
+    assert abs(np.median(change) - 10) <= 1, "the change of the codec is in the file"
+
+
+def test_it_says_what_made_it(talk, corpus):
+    out = run(talk, corpus, vector=None, to=[talk.parent/"a.wav"], strength=.5)
+    story = json.loads(out.with_suffix(".json").read_text())
+    assert story["what"] == LABEL == open_video(out).metadata["comment"]
+    assert story["output"]["sha256"] == sha256(out) and story["inputs"]["video"]["sha256"] == sha256(talk)
+    assert [f["sha256"] for f in story["inputs"]["to"]] == [sha256(talk.parent/"a.wav")]
+    assert story["strength"] == .5 and story["mapper"]["kind"] == "one" and story["codec"]["name"] == "toy"
+    assert [(p["clips"], p["weight"]) for p in story["vector"]["pools"]] == [(1, 1), (4, -1)]
+    assert {"python", "cmet", "numpy", "av"} <= set(story["versions"]) and story["vector"]["encoder"]["name"] == "egemaps"
+
+
+def test_same_request_same_bytes(talk, corpus):
+    assert run(talk, corpus, "x.mp4").read_bytes() == run(talk, corpus, "y.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt(), CmetError("bad", "mend it"), ValueError("bug"), OSError(28, "No space")])
+@pytest.mark.parametrize("at", [0, 10])
+def test_a_failure_leaves_everything_as_it_was(talk, corpus, fault, at):
+    old = run(talk, corpus).read_bytes()
+    before = {p: p.read_bytes() for p in talk.parent.iterdir()}
+    codec = Toy(); codec.fail_at, codec.fault = at, fault
+    with pytest.raises((type(fault), CmetError)): run(talk, corpus, codec=codec, force=True, strength=2)
+    assert {p: p.read_bytes() for p in talk.parent.iterdir()} == before and before[talk.parent/"out.mp4"] == old
+
+
+def test_force_replaces_both(talk, corpus):
+    out = run(talk, corpus)
+    with pytest.raises(CmetError, match="force"): run(talk, corpus)
+    run(talk, corpus, force=True, strength=3)
+    story = json.loads(out.with_suffix(".json").read_text())
+    assert story["strength"] == 3 and story["output"]["sha256"] == sha256(out)
+
+
+def test_hard_link_to_the_input_is_the_input(talk):
+    (talk.parent/"other.mp4").hardlink_to(talk)
+    with pytest.raises(CmetError, match="inputs"): check_output(talk.parent/"other.mp4", [talk], force=True)
+
+
+def test_memory_does_not_grow_with_length(talk, corpus):
+    long = write_video(talk.parent/"long.mp4", (np.roll(FACE, i, 1) for i in range(300)), 25)
+    run(talk, corpus, "warm.mp4")
+    tracemalloc.start()
+    run(long, corpus, "edited.mp4")
+    peak = tracemalloc.get_traced_memory()[1]; tracemalloc.stop()
+    assert peak < 30*FACE.nbytes, f"{peak/FACE.nbytes:.0f} frames in memory"
+
+
+def test_strength_is_a_factor_and_missing_faces_stay(corpus):
+    track = [100., 5., 100.]  # no face in the second
+    v = wanted_vector(One(), corpus, None, vector="sad - happy")
+    one, two = (face_change(One(), v, Toy(), track, s) for s in (1, 2))
+    assert np.allclose(two, 2*one) and (one[1] == 0).all() and (one[0] == 1).all() and np.isfinite(two).all()
+
+
+def test_speech_vector_is_the_difference_of_means(corpus, talk):
+    class Encoder:
+        name, dim = "egemaps", 88
+        def encode(self, paths, progress=False): return np.array([[float(p.stem)]*self.dim for p in paths], np.float32)
+    paths = [talk.parent/f"{k}.wav" for k in (1, 2, 6, 10)]
+    want = lambda to, frm=(): wanted_vector(One(), corpus, Encoder(), to, frm).values
+    assert np.allclose(want(paths[:3], paths[3:]), 3 - 10)
+    neutral = corpus.speech[(corpus.clips["emotion"] == "neutral").to_numpy()].mean(0)
+    assert np.allclose(want(paths[:1]), 1 - neutral, atol=1e-5)
+    with pytest.raises(CmetError, match="zero"): want(paths[:1], paths[:1])
+    Encoder.dim = 7
+    with pytest.raises(CmetError, match="7 numbers"): want(paths)
+
+
+def test_a_saved_mapper_brings_its_own_neutral(corpus, tmp_path):
+    from cmet.edit import fitted_mapper, neutral_pool
+    fitted, _ = fitted_mapper("label", corpus)
+    fitted.save(tmp_path/"m.safetensors")
+    other = make_corpus(corpus.clips, corpus.speech + 5, [corpus.face_of(i) for i in range(len(corpus))], name="other", encoder="egemaps")
+    loaded, there = fitted_mapper(tmp_path/"m.safetensors", other)
+    assert there is other and np.allclose(neutral_pool(loaded, other).mean(), neutral_pool(fitted, corpus).mean(), atol=1e-4)
+
+
+def test_folders_of_speech(tmp_path):
+    stored = tmp_path/"emotion2vec+large_features"; stored.mkdir()
+    for name in "b.wav", "a.flac", "notes.txt": (tmp_path/name).write_text("x")
+    for name in "a.npy", "c.npy": np.save(stored/name, np.zeros(2))
+    assert [p.name for p in speech_files(tmp_path)] == ["a.flac", "b.wav"]
+    assert [p.name for p in speech_files([tmp_path], "emotion2vec-large")] == ["a.flac", "b.wav", "c.npy"]
+
+
+# From here on: the real codec, mapper, corpus and portrait.
+
+def region(frames, top, bottom): return frames[:, int(top*frames.shape[1]):int(bottom*frames.shape[1])].astype(float)
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    source, frames = open_video(builtin("portrait.mp4")), []
+    for frame in source.frames():
+        frames.append(frame)
+        if len(frames) == 12: break
+    return write_video(tmp_path_factory.mktemp("real")/"short.mp4", frames, source.fps)
+
+
+@pytest.mark.parametrize("emotion", BASIC)
+def test_every_emotion_moves_the_portrait(short, emotion):
+    out = edit_video(short, short.parent/f"{emotion}.mp4", vector=f"{emotion} - neutral", progress=False)
+    a, b = read_video(short)[0], read_video(out)[0]
+    change = np.abs(a.astype(float) - b).mean((0, 3))
+    edge = np.concatenate([change[:8].ravel(), change[:, :8].ravel(), change[:, -8:].ravel()])
+    assert change.max() > 8 and edge.mean() < 3, "the face moves, the frame's border does not"
+
+
+def test_a_smile_raises_the_lip_corners(short):
+    from cmet.mesh import AUS, MeshCodec
+    out = edit_video(short, short.parent/"smile.mp4", vector="2*(happy - neutral)", progress=False)
+    story = json.loads(out.with_suffix(".json").read_text())
+    asked = dict(zip(AUS, story["codec"]["mean_change"]))
+    assert asked["AU12"] > .5 and asked["AU12"] > asked["AU15"]
+    codec, a, b = MeshCodec(), read_video(short)[0], read_video(out)[0]
+    both = codec.encode(np.concatenate([a, b]))
+    gain = np.nanmean(both[len(a):], 0) - np.nanmean(both[:len(a)], 0)
+    assert gain[AUS.index("AU12")] > .3, f"AU12 {gain[AUS.index('AU12')]:.2f}"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(find_data("cmet-samples") is None, reason="needs CMET_DATA")
+def test_a_real_talking_face(tmp_path):
+    root = find_data("cmet-samples")
+    talk, speech = root/"asset"/"video"/"W009_038.mp4", root/"audios"/"MEAD"
+    out = edit_video(talk, tmp_path/"happy.mp4", to=[speech/"happy"], frm=[speech/"neutral"], progress=False)
+    a, b = open_video(talk), open_video(out)
+    assert (a.fps, a.size) == (b.fps, b.size) and b.n_frames == 175 and sound_of(talk) == sound_of(out)
+    assert np.array_equal(read_audio(talk), read_audio(out))
+    assert open_video(out).metadata["comment"] == LABEL

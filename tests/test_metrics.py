@@ -1,0 +1,175 @@
+"The judges see what they should, the arithmetic is right, and what was not seen is not guessed."
+import os
+
+import numpy as np
+import pytest
+
+from cmet import metrics
+from cmet.assets import candidates
+from cmet.core import BASIC, CmetError, find_data
+
+landmarker = pytest.mark.skipif(not any(p.is_file() for p in candidates("face_landmarker.task")),
+                                reason="face_landmarker.task is not on this machine")
+real = pytest.mark.skipif(find_data("mead-clips") is None, reason="CMET_DATA has no mead-clips")
+
+
+@pytest.fixture(scope="module")
+def smile():
+    from skimage.data import astronaut
+    return astronaut()[None]
+
+
+@pytest.fixture(scope="module")
+def blank():
+    return np.full((2, 96, 128, 3), 127, np.uint8)
+
+
+@pytest.mark.parametrize("name", ["fer", "facex", "fer+facex"])
+def test_judges_see_the_smile(smile, name):
+    p = metrics.judge(name).read(smile)
+    assert p.shape == (7,) and np.isclose(p.sum(), 1, atol=.02)
+    assert metrics.READ[p.argmax()] == "happy" and p.max() > .9
+
+
+def test_a_panel_is_the_mean_of_its_judges(smile):
+    grey = (smile*.8).astype(np.uint8)
+    parts = [metrics.judge(name).predict(grey) for name in ("fer", "facex")]
+    np.testing.assert_allclose(metrics.judge("fer+facex").predict(grey), np.mean(parts, 0), atol=1e-6)
+
+
+def test_judge_does_not_depend_on_neighbouring_frames(smile):
+    dark, j = (smile*.5).astype(np.uint8), metrics.judge("fer+facex")
+    np.testing.assert_array_equal(j.predict(np.concatenate([smile, dark]))[1], j.predict(dark)[0])
+
+
+def test_face_at_the_edge_of_the_picture(smile):
+    close = smile[:, 30:250, 150:290]
+    p = metrics.judge("fer+facex").read(close)
+    assert np.isfinite(p).all()
+
+
+def test_crops_match_the_packages(smile):
+    "Spelled out once more, the way the packages write it."
+    import cv2
+    from skimage.transform import resize
+    grey, (x, y, w, h) = cv2.cvtColor(smile[0], cv2.COLOR_RGB2GRAY), (170, 60, 120, 120)
+    padded = cv2.copyMakeBorder(grey, 40, 40, 40, 40, cv2.BORDER_CONSTANT, value=[cv2.mean(grey[-2:])[0]]*3)
+    fer = cv2.resize(padded[y + 30:y + h + 50, x + 30:x + w + 50], (64, 64)).astype("float32")
+    np.testing.assert_allclose(metrics.crop_fer(grey, (x, y, w, h))[..., 0], (fer/255 - .5)*2, atol=1e-6)
+    np.testing.assert_allclose(metrics.crop_facex(grey, (x, y, w, h)),
+                               resize(grey[y:y + h, x:x + w], (200, 200, 3)), atol=1e-6)
+
+
+def test_no_face_is_nan_then_an_error(blank, smile):
+    assert np.isnan(metrics.judge("fer+facex").predict(blank)).all()
+    with pytest.raises(CmetError, match="no face"): metrics.judge("fer").read(blank)
+    mixed = np.stack([smile[0], np.full_like(smile[0], 127)])
+    np.testing.assert_allclose(metrics.judge("fer").read(mixed), metrics.judge("fer").read(smile))
+
+
+@pytest.mark.parametrize("bad", [np.zeros((4, 4, 3), np.uint8), np.zeros((1, 64, 64, 3), np.float32), np.zeros(7)])
+def test_frames_of_a_wrong_kind(bad):
+    with pytest.raises(CmetError, match="uint8"): metrics.judge("fer").predict(bad)
+
+
+def test_unknown_judge():
+    with pytest.raises(CmetError, match="unknown judge"): metrics.judge("oracle")
+
+
+def test_verdict_protocols():
+    rest, now = np.array([.40, .38, .02, .05, .05, .05, .05]), np.array([.20, .50, .02, .05, .05, .13, .05])
+    assert metrics.verdict(now) == "angry" and metrics.verdict(now, rest) == "sad"
+    assert metrics.verdict(rest) == "neutral" and metrics.verdict(rest, rest) != "neutral"
+    noise = np.array([.9, 0, 0, 0, 0, .0009, 0]), np.array([.9, 0, 0, 0, .02, 1e-9, 0])
+    assert metrics.verdict(*noise) != "sad", "a change far below the judge's resolution must not decide"
+    frames = np.stack([now, np.full(7, np.nan)])
+    assert metrics.verdict(frames) == "angry"
+
+
+@pytest.mark.parametrize("k, n, low, high", [  # Newcombe 1998, Statistics in Medicine 17, table I, method 3
+    (81, 263, .2553, .3662), (15, 148, .0624, .1605), (0, 20, 0, .1611), (1, 29, .0061, .1718)])
+def test_wilson_against_published_values(k, n, low, high):
+    np.testing.assert_allclose(metrics.wilson(k, n), (low, high), atol=6e-5)
+
+
+def test_wilson_at_the_ends():
+    assert metrics.wilson(0, 0) == (0, 1) and metrics.wilson(5, 5)[1] == 1
+    with pytest.raises(CmetError): metrics.wilson(3, 2)
+
+
+def test_judge_table_counts():
+    pairs = [("happy", "happy"), ("joy", "sad"), ("fear", "fear"), ("contempt", "angry")]
+    table = metrics.judge_table(pairs)
+    assert list(table.index) == ["fear", "happy", "all"]
+    assert table.loc["all", ["clips", "right"]].tolist() == [3, 2] and table.loc["happy", "share"] == .5
+    assert (table.low <= table.share).all() and (table.share <= table.high).all()
+    assert metrics.judge_table([]).loc["all", "clips"] == 0
+
+
+def made_up(seed=0):
+    draw = np.random.default_rng(seed)
+    return draw, draw.random(52), {e: draw.random(52) for e in BASIC}
+
+
+def test_retrieval_ignores_strength_and_person():
+    draw, rest, own = made_up()
+    other = draw.random(52)
+    edits = {e: other + .2*(clip - rest) for e, clip in own.items()}
+    table = metrics.retrieval_table(edits, other, own, rest)
+    assert table.hit.all() and np.allclose(table.cosine, 1) and (table["rank"] == 1).all()
+
+
+def test_retrieval_of_the_wrong_emotion_is_no_hit():
+    _, rest, own = made_up()
+    table = metrics.retrieval_table({"happy": own["sad"]}, rest, own, rest)
+    assert not table.hit["happy"] and table.nearest["happy"] == "sad" and table.cosine["happy"] < .99
+
+
+def test_an_edit_that_did_nothing_is_no_hit():
+    _, rest, own = made_up()
+    table = metrics.retrieval_table({"happy": rest}, rest, own, rest)
+    assert not table.hit.any() and table.cosine.isna().all()
+
+
+def test_mean_blendshapes_skips_frames_without_a_face():
+    rows = np.stack([np.zeros(52), np.full(52, np.nan), np.ones(52)])
+    np.testing.assert_array_equal(metrics.mean_blendshapes(rows), np.full(52, .5))
+    with pytest.raises(CmetError, match="no face"): metrics.mean_blendshapes(rows[1:2])
+
+
+@landmarker
+def test_blendshapes_see_the_smile_and_no_face(smile, blank):
+    rows = metrics.blendshapes(iter([smile[0], blank[0], smile[0]]))
+    smiles = rows[:, metrics.BLENDSHAPES.index("mouthSmileLeft")]
+    assert rows.shape == (3, 52) and np.isnan(rows[1]).all() and smiles[0] > .5
+    np.testing.assert_array_equal(rows[0], rows[2])
+    assert metrics.blendshapes([]).shape == (0, 52)
+
+
+def test_preservation():
+    time = np.sin(np.arange(40)/4)
+    shapes = np.tile(time[:, None], (1, 52))
+    assert np.isclose(metrics.mouth_sync(shapes*.3, shapes), 1) and np.isclose(metrics.mouth_sync(-shapes, shapes), -1)
+    assert metrics.jitter(shapes) < metrics.jitter(shapes + np.tile([.1, -.1], 20)[:, None])
+    a = np.zeros((2, 8, 8, 3), np.uint8)
+    b, face = a.copy(), np.zeros((8, 8), bool)
+    b[:, :4], face[:4] = 255, True
+    assert metrics.outside_psnr(b, a, face) == np.inf and metrics.outside_psnr(b, a, ~face) == 0
+
+
+def test_silent_hides_and_restores(capfd):
+    with metrics.silent(): os.write(2, b"hidden")
+    os.write(2, b"shown")
+    assert capfd.readouterr().err == "shown"
+
+
+@real
+@pytest.mark.real
+def test_judges_read_most_real_clips():
+    from cmet.media import read_video
+    results = []
+    for path in sorted(find_data("mead-clips").glob("*.mp4")):
+        p = metrics.judge("fer+facex").read(read_video(path)[0], 8)
+        results.append((path.stem.split("_")[2], metrics.verdict(p)))
+    right = metrics.judge_table(results).right
+    assert right["neutral"] == 2 and right["all"] - 2 >= 8, results

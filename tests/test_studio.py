@@ -1,0 +1,150 @@
+"""The built-in synthetic corpus: the same bytes again, its truth kept, its face in time with its voice."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmet.actors import AUS, FPS, LEVELS, RATE, VOICES, loudness, perform, person
+from cmet.core import BASIC, EMOTIONS, CmetError, builtin, sha256
+from cmet.corpus import read_corpus
+from cmet.media import read_audio
+from cmet.speech import speech_encoder
+from cmet.studio import SENTENCES, TRAVELS, demo_speech, make, make_portrait, truth
+
+SMALL = dict(speakers=("F01", "M03"), sentences=1, portrait=False, progress=False)
+
+
+@pytest.fixture(scope="module")
+def corpus(): return read_corpus("studio", verify=True)
+
+
+def tree(folder): return {p.relative_to(folder).as_posix(): sha256(p) for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def test_same_seed_same_bytes(tmp_path):
+    make(tmp_path/"a", **SMALL)
+    code = f"from cmet.studio import make; make({str(tmp_path/'b')!r}, **{SMALL!r})"
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONHASHSEED": "7"}, cwd=tmp_path)
+    a, b = tree(tmp_path/"a"), tree(tmp_path/"b")
+    assert a == b and len(a) == 5 + len(EMOTIONS)  # the corpus, and the speech of F01 at level 3
+
+
+def test_another_seed_other_people(tmp_path):
+    make(tmp_path, seed=1, **SMALL)
+    small = read_corpus(tmp_path/"studio", verify=True)
+    assert small.meta["seed"] == 1 and small.meta["people"]["F01"]["gain"] != np.round(person("F01").gain, 9).tolist()
+
+
+def test_shipped_clips_are_the_ones_made_now(corpus):
+    """Not bit for bit, since another processor may round differently, but to what 16 bits can hold."""
+    for k in (5, 290, 700, 1100):
+        row = corpus.clips.iloc[k]
+        clip = perform(row["speaker"], row["emotion"], row["intensity"], SENTENCES[int(row["sentence"]) - 1])
+        assert np.allclose(corpus.face_of(k), clip.face, atol=1e-4)
+        assert np.allclose(row[[f"true_{e}" for e in BASIC]].to_numpy(float), clip.activation)
+
+
+def test_shipped_speech_gives_the_shipped_embeddings(corpus):
+    rows = np.flatnonzero(corpus.clips["audio"] != "")[::12]
+    paths = [builtin(corpus.clips["audio"][k]) for k in rows]
+    again = speech_encoder("egemaps", cache=False).encode(paths)
+    assert np.allclose(again, corpus.speech[rows], rtol=1e-3, atol=1e-3)
+
+
+def test_every_voice_emotion_and_level_is_there(corpus):
+    seen = set(corpus.clips[["speaker", "emotion", "intensity", "sentence"]].itertuples(index=False, name=None))
+    assert seen == {(s, e, k, f"{n + 1:03}") for s in VOICES for e in EMOTIONS for k in LEVELS for n in range(len(SENTENCES))}
+    assert len(VOICES) >= 6 and (corpus.lengths > FPS).all() and corpus.has_speech.all()
+    assert corpus.face.dtype == corpus.speech.dtype == np.float32 and corpus.face.shape[1] == len(AUS) == 17
+    assert 0 <= corpus.face.min() and corpus.face.max() <= 5 and "synthetic" in corpus.name
+
+
+def test_shipped_data_is_small():
+    files = [p for p in builtin().rglob("*") if p.is_file() and p.name[0] != "." and p.suffix not in (".py", ".pyc")]
+    assert sum(p.stat().st_size for p in files) < 15e6
+    card = builtin("README.md").read_text()
+    for name in {p.relative_to(builtin()).parts[0] for p in files}: assert name in card, f"the card does not name {name}"
+
+
+def test_truth_is_kept(corpus):
+    felt, shown = truth(corpus)
+    assert felt.shape == (len(corpus), 7) and shown.shape == (len(corpus), 17)
+    asked = corpus.clips["emotion"].to_numpy()
+    top = np.array(BASIC)[felt.argmax(1)]
+    strong = (asked != "neutral") & (corpus.clips["intensity"] == 3)
+    assert (top[strong] == asked[strong]).all() and felt[asked == "neutral"].max() <= .25
+    smile = corpus.face_means()[:, AUS.index("AU12")]
+    assert np.corrcoef(smile, shown[:, AUS.index("AU12")])[0, 1] > .95
+
+
+def test_truth_of_another_corpus_is_an_error(corpus):
+    part = corpus.select(np.arange(3))
+    part.meta = {"name": "mine"}
+    with pytest.raises(CmetError, match="keeps no truth"): truth(part)
+
+
+def envelope(path, n):
+    loud = loudness(read_audio(path), RATE, .08)[::RATE//FPS]
+    assert abs(len(loud) - n) <= 1  # the face lasts as long as the voice
+    return loud[:n]
+
+
+def test_mouth_moves_in_time_with_the_sound(corpus):
+    rows = np.flatnonzero(corpus.clips["audio"] != "")[::4]
+    fit = {}
+    for lag in (-5, 0, 5):
+        fit[lag] = []
+        for k in rows:
+            lips = corpus.face_of(k)[:, AUS.index("AU25")] + corpus.face_of(k)[:, AUS.index("AU26")]
+            loud = envelope(builtin(corpus.clips["audio"][k]), len(lips))[:len(lips)]
+            fit[lag].append(np.corrcoef(np.roll(lips[:len(loud)], lag), loud)[0, 1])
+    assert np.mean(fit[0]) > .4 and np.mean(fit[0]) > .3 + max(np.mean(fit[-5]), np.mean(fit[5]))
+
+
+def test_eyes_blink(corpus):
+    for s in corpus.speakers:
+        mine = corpus.select((corpus.clips["speaker"] == s).to_numpy())
+        lid = mine.face[:, AUS.index("AU45")]
+        starts = ((lid[1:] > 2.5) & (lid[:-1] <= 2.5)).sum()
+        assert 5 < starts/(len(lid)/FPS/60) < 40
+
+
+@pytest.mark.parametrize("feature, more, less", [
+    ("loudness_sma3_amean", "angry", "sad"), ("F0semitoneFrom27.5Hz_sma3nz_amean", "fear", "disgusted"),
+    ("VoicedSegmentsPerSec", "fear", "sad"), ("alphaRatioV_sma3nz_amean", "angry", "sad")])
+def test_emotion_is_in_the_voice(corpus, feature, more, less):
+    x = corpus.speech[:, corpus.meta["features"].index(feature)]
+    clips = corpus.clips[corpus.clips["intensity"] == 3]
+    means = clips.assign(x=x[clips.index]).groupby(["speaker", "emotion"])["x"].mean().unstack()
+    assert (means[more] > means[less]).mean() >= .75
+
+
+def test_demo_speech():
+    for s in TRAVELS:
+        for e in EMOTIONS: assert len(demo_speech(e, s)) == len(SENTENCES)
+    with pytest.raises(CmetError, match="no built-in speech"): demo_speech("happy", "F02")
+
+
+def test_a_stranger_is_an_error():
+    with pytest.raises(CmetError, match="no actor"): perform("X01", "happy", 1, "Hello")
+    with pytest.raises(CmetError, match="unknown emotion"): perform("F01", "hungry", 1, "Hello")
+
+
+def test_portrait_twice_is_the_same(tmp_path):
+    a, b = (sha256(make_portrait(tmp_path/name)) for name in ("a.mp4", "b.mp4"))
+    assert a == b
+
+
+def test_portrait():
+    import av
+    path = builtin("portrait.mp4")
+    assert path.stat().st_size < 1e6
+    with av.open(str(path)) as video:
+        picture, sound = video.streams.video[0], video.streams.audio[0]
+        assert (picture.width, picture.height, picture.average_rate) == (256, 256, FPS)
+        seconds = picture.frames/FPS
+        assert 4 <= seconds <= 6 and abs(float(sound.duration*sound.time_base) - seconds) < .15
+        assert "synthetic" in video.metadata["title"]

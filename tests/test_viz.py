@@ -1,0 +1,62 @@
+"Pictures keep their pixels, their labels stay inside, and emotions keep their colours."
+import numpy as np
+import pytest
+
+from cmet import viz
+from cmet.core import EMOTIONS, EXTENDED, CmetError
+
+
+def frame(value, h=60, w=80):
+    return np.random.default_rng(value).integers(0, 256, (h, w, 3), dtype=np.uint8)
+
+
+def contains(image, patch):
+    "Whether a picture holds a patch pixel for pixel."
+    windows = np.lib.stride_tricks.sliding_window_view(np.asarray(image), patch.shape)
+    corner = patch[0, 0]
+    for y, x in zip(*np.where((np.asarray(image)[:windows.shape[0], :windows.shape[1]] == corner).all(-1))):
+        if np.array_equal(windows[y, x, 0], patch): return True
+    return False
+
+
+def test_every_emotion_has_its_own_colour():
+    names = EMOTIONS + EXTENDED + ("calm",)
+    assert len({viz.colour(n) for n in names}) == len(names) and viz.INK not in {viz.colour(n) for n in names}
+    assert viz.colour("Happy") == viz.colour("happy") and viz.colour("unedited") == viz.INK
+
+
+def test_filmstrip_keeps_pixels():
+    cells = [frame(i) for i in range(3)]
+    image = viz.filmstrip([cells[:2], [cells[2], None]], ["one", "two"], ["happy", "sad"], "A title")
+    assert all(contains(image, c) for c in cells) and not contains(image, frame(9))
+
+
+def test_filmstrip_of_unequal_frames_and_long_labels():
+    image = viz.filmstrip([[frame(0), frame(1, 30, 40)]], ["a rather long name of a row\nin two lines"],
+                          ["a name far too long for its column", "b"])
+    assert contains(image, frame(0)) and contains(image, frame(1, 30, 40))
+
+
+def test_column_stripe_has_the_colour_of_the_emotion():
+    happy = np.array([int(viz.PALETTE["happy"][i:i + 2], 16) for i in (1, 3, 5)])
+    found = lambda label: (np.asarray(viz.filmstrip([[frame(0)]], (), [label])) == happy).all(-1).sum() > 80
+    assert found("happy") and not found("unedited")
+
+
+def test_filmstrip_is_saved_as_shown(tmp_path):
+    from PIL import Image
+    image = viz.filmstrip([[frame(0)]], path=tmp_path/"strip.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path/"strip.png")), np.asarray(image))
+
+
+def test_filmstrip_without_frames():
+    with pytest.raises(CmetError, match="without frames"): viz.filmstrip([[None]])
+
+
+def test_au_bars():
+    v = np.linspace(-2, 2, 17)
+    axes = viz.au_bars({"happy": v, "unedited": -v}, "what to see").axes[0]
+    assert np.allclose(sorted(p.get_width() for p in axes.patches), sorted([*v, *-v]))
+    assert axes.get_xlabel() and axes.get_ylabel() and axes.figure.get_suptitle() == "what to see"
+    assert len(viz.au_bars(v).axes[0].patches) == 17
+    with pytest.raises(CmetError, match="17 action units"): viz.au_bars(np.zeros(10))
