@@ -35,7 +35,9 @@ def demo(args):
 
 def studio(args):
     "`cmet studio`: make the built-in corpus and the portrait again."
+    from cmet.files import make_folder
     from cmet.studio import make
+    if args.out: make_folder(args.out)
     print(f"{make(args.out, seed=args.seed)}: the built-in corpus")
 
 def assets(args):

@@ -6,13 +6,11 @@
 __all__ = ['TITLE', 'caption', 'wall', 'changes', 'together', 'make_demo']
 
 # %% ../nbs/82_demo.ipynb #82_demo-002
-from pathlib import Path
-
 import numpy as np
 
-from .core import BASIC, CmetError, builtin
+from .core import BASIC, builtin
 from .edit import LABEL, face_change, face_codec, fitted_mapper, wanted_vector
-from .files import atomic
+from .files import atomic, make_folder
 from .media import open_video, write_video
 from .speech import speech_encoder
 from .studio import demo_speech
@@ -69,9 +67,7 @@ def make_demo(
     video=None,  # a talking face; default the built-in portrait
 ) -> tuple:  # paths of demo.mp4 (with sound) and demo.png
     "The built-in portrait with eight emotions side by side, as a video and as a filmstrip."
-    out, source, codec = Path(out), open_video(video or builtin("portrait.mp4")), face_codec()
-    try: out.mkdir(parents=True, exist_ok=True)
-    except OSError as e: raise CmetError(f"cannot make folder '{out}' ({e.strerror})", "use another") from e
+    out, source, codec = make_folder(out), open_video(video or builtin("portrait.mp4")), face_codec()
     track = codec.track(source.frames())
     deltas, keep = changes(codec, track, strength), {}
     title = TITLE.format(strength)
@@ -82,5 +78,5 @@ def make_demo(
     walls = (wall(group, strips) for group in groups)
     write_video(out/"demo.mp4", walls, source.fps, sound, {"title": title, "comment": LABEL})
     with atomic(out/"demo.png") as temp:
-        filmstrip(list(keep.values()), [f"{i/source.fps:.1f} s" for i in keep], names, title, temp)
+        filmstrip(list(keep.values()), [f"{float(i/source.fps):.1f} s" for i in keep], names, title, temp)
     return out/"demo.mp4", out/"demo.png"

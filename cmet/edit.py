@@ -165,6 +165,7 @@ def provenance(
 ) -> dict:
     "What made an edit, in types that JSON can hold."
     card = encoder.card() if hasattr(encoder, "card") else {"name": encoder.name}
+    moved = [round(float(x), 4) for x in delta.mean(0)]
     return {
         "what": LABEL,
         "inputs": {"video": _files([source.path])[0], "to": _files(to), "from": _files(frm)},
@@ -172,12 +173,13 @@ def provenance(
                    "pools": [{"name": p.name, "clips": len(p), "weight": k} for k, p in vector.terms]},
         "mapper": {"kind": mapper.kind} | getattr(mapper, "config", {}),
         "corpus": {"name": corpus.name, "clips": len(corpus), "sha256": corpus.meta.get("hashes")},
-        "codec": {"name": codec.name, "dim": codec.dim, "mean_change": [round(float(x), 4) for x in delta.mean(0)]},
+        "codec": {"name": codec.name, "dim": codec.dim, "mean_change": moved},
         "strength": strength, "versions": versions()}
 
 # %% ../nbs/80_edit.ipynb #80_edit-023
-def _counted(frames, bar):
+def _counted(frames, bar, text):
     "The same frames, counted on a progress bar."
+    bar.set_description(text)
     for frame in frames:
         yield frame
         bar.update()
@@ -231,7 +233,8 @@ def edit_video(
     mapper.predict(v, np.zeros((1, codec.dim), np.float32))
     hidden = None if progress else True  # None: where there is no terminal
     with tqdm(total=2*(source.n_frames or 0), unit="frame", leave=False, disable=hidden) as bar:
-        track = codec.track(_counted(source.frames(), bar))
+        track = codec.track(_counted(source.frames(), bar, "1/2 find the face"))
         delta = face_change(mapper, v, codec, track, strength)
         story = provenance(source, v, mapper, codec, corpus, encoder, strength, delta, to, frm)
-        return save_edit(out, source, codec.edit_stream(_counted(source.frames(), bar), track, delta), story)
+        frames = codec.edit_stream(_counted(source.frames(), bar, "2/2 move the face"), track, delta)
+        return save_edit(out, source, frames, story)

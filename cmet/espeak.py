@@ -68,6 +68,15 @@ class Utterance:
     rate: int  # samples a second
     phonemes: tuple  # of (seconds, IPA)
 
+def _listener(parts:list, phonemes:list):
+    "What espeak-ng calls while it speaks; it fills the two lists."
+    def listen(wav, n, events):
+        if wav and n: parts.append(np.ctypeslib.as_array(wav, (n,)).copy())
+        for event in iter(iter(events).__next__, None):
+            if not event.type: return 0
+            if event.type == PHONEME: phonemes.append((event.ms/1000, event.name.decode("utf8", "replace")))
+    return CALLBACK(listen)
+
 def _settings(semitones, span, wpm):
     "The four dials of espeak-ng, within their limits."
     dial = lambda value, low=0, high=100: int(np.clip(value, low, high))
@@ -83,13 +92,8 @@ def say(
 ) -> Utterance:  # `CmetError` for an unknown voice
     "Speak with espeak-ng; the same arguments give the same samples, whatever was said before."
     parts, phonemes = [], []
-    def listen(wav, n, events):
-        if wav and n: parts.append(np.ctypeslib.as_array(wav, (n,)).copy())
-        for event in iter(iter(events).__next__, None):
-            if not event.type: return 0
-            if event.type == PHONEME: phonemes.append((event.ms/1000, event.name.decode("utf8", "replace")))
     with fresh() as (lib, rate):
-        callback = CALLBACK(listen)  # kept in a name: ctypes does not hold on to it
+        callback = _listener(parts, phonemes)  # kept in a name: ctypes does not hold on to it
         lib.espeak_SetSynthCallback(callback)
         if lib.espeak_SetVoiceByName(voice.encode()):
             raise CmetError(f"espeak-ng has no voice '{voice}'", "try 'en-us+f2'")

@@ -95,7 +95,7 @@ def check_input(mapper:Mapper, vector, face) -> tuple:
     v, face = np.asarray(vector, np.float64), np.asarray(face, np.float32)
     S, D = mapper.config["widths"]
     if v.shape != (S,): raise CmetError(f"speech vector of shape {v.shape}", f"this mapper needs [{S}]")
-    if face.ndim != 2 or face.shape[1] != D: raise CmetError(f"face of shape {face.shape}", f"give [frames, {D}]")
+    if face.shape[1:] != (D,): raise CmetError(f"face of shape {face.shape}", f"use [frames, {D}]")
     if not np.isfinite(v).all(): raise CmetError("the speech vector is not finite", "check the recordings")
     return v, face
 
@@ -104,15 +104,14 @@ class LabelMapper(Mapper):
     "One mean displacement of the face for each emotion, chosen by the nearest speech direction (EAT's idea)."
     kind = "label"
     def _fit(self, corpus, speech, face):
-        scale = speaker_scale(speech)
-        known = [e for e in corpus.emotions if e != "neutral"]
+        scale, known = speaker_scale(speech), [e for e in corpus.emotions if e != "neutral"]
         rows = [(e, mean_direction(speech, e), mean_direction(face, e)) for e in known]
         rows = [(e, a, b) for e, a, b in rows if a is not None and b is not None]
         if not rows: raise CmetError(f"nobody of '{corpus.name}' is ever neutral", "add neutral clips")
         self.config["emotions"] = [e for e, _, _ in rows]
-        self.state |= dict(scale=scale.astype(np.float32),
-                           directions=np.array([a/scale for _, a, _ in rows], np.float32),
-                           displacements=np.array([b for _, _, b in rows], np.float32))
+        arrays = scale, [a/scale for _, a, _ in rows], [b for _, _, b in rows]
+        names = "scale", "directions", "displacements"
+        self.state |= {k: np.array(v, np.float32) for k, v in zip(names, arrays)}
 
     def label(self, vector) -> str:
         "The emotion whose direction is nearest by cosine."
@@ -203,8 +202,7 @@ class RidgeMapper(Mapper):
         else: best, scores, guess = penalty or 1., [], X @ ridge_path(X, Y, [penalty or 1.])[0]
         length = lambda y: np.median(np.linalg.norm(y*unit, axis=1))
         gain = c["gain"] or length(Y)/max(length(guess), 1e-9)
-        weight = ridge_path(X, Y, [best])[0]*unit/scale[:, None]*gain
-        self.state["weight"] = weight.astype(np.float32)
+        self.state["weight"] = (ridge_path(X, Y, [best])[0]*unit/scale[:, None]*gain).astype(np.float32)
         c["report"] = dict(penalty=float(best), gain=float(gain), across=across, voices=len(voices),
                            left_out_retrieval=[round(float(s), 4) for s in scores])
 

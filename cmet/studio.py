@@ -113,7 +113,7 @@ def photograph() -> np.ndarray:  # uint8 [408, 408, 3]
     return np.asarray(cut.resize((2*cut.width, 2*cut.height), Image.Resampling.LANCZOS))
 
 # %% ../nbs/45_studio.ipynb #45_studio-033
-SMILE = dict(AU06=1, AU10=.7, AU12=6.5, AU25=7)  # found by eye; beyond 5, since the codec has no neutral of hers
+SMILE = dict(AU06=1, AU10=.7, AU12=6.5, AU25=7)  # found by eye; beyond 5: she never was neutral
 
 def at_rest() -> np.ndarray:  # uint8 [408, 408, 3]
     "The photograph without its smile."

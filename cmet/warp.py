@@ -160,14 +160,14 @@ def drawn_mouth(
     "A dark mouth with upper teeth and a tongue."
     h, w = 64, 120
     u, v = np.linspace(-1, 1, w)[None], np.linspace(0, 1, h)[:, None]
-    teeth = 1/(1 + np.exp((v - .42*(1 - .35*u**2))/.025))*np.clip((1 - np.abs(u))/.25, 0, 1)
-    gaps = 1 - .18*np.exp(-((np.abs((u*4.2)%1 - .5) - .5)/.06)**2)
-    shadow = np.clip(v/.18, .45, 1)*np.clip((1.05 - np.abs(u))/.5, .3, 1)
+    teeth = 1/(1 + np.exp((v - .46*(1 - .5*u**4))/.03))*np.clip((1 - np.abs(u))/.2, 0, 1)
+    gaps = 1 - .15*np.exp(-((np.abs((u*3.8)%1 - .5) - .5)/.06)**2)
+    shadow = np.clip(.6 + v/.3, 0, 1)*np.clip((1.05 - np.abs(u))/.5, .3, 1)  # of the lip, and towards the cheeks
     tongue = np.exp(-((v - 1.05)/.28)**2 - (u/.6)**2)
-    dark = np.array([.2, .085, .085])*(1 - .5*np.exp(-((v - .6)/.2)**2))[..., None] + tongue[..., None]*[.36, .14, .13]
-    image = dark*(1 - teeth[..., None]) + (teeth*gaps*shadow)[..., None]*[.86, .8, .73]
-    x = np.linspace(0, w - 1, 11); arc = h*.5*(1 - (2*x/(w - 1) - 1)**2)
-    return Mouth((image*light).clip(0, 255).astype(np.uint8), np.stack([x, h*.5 - arc], 1), np.stack([x, h*.5 + arc - 1], 1))
+    dark = np.array([.2, .085, .085])*(1 - .5*np.exp(-((v - .65)/.2)**2))[..., None] + tongue[..., None]*[.36, .14, .13]
+    image = dark*(1 - teeth[..., None]) + (teeth*gaps*shadow)[..., None]*[.9, .85, .79]
+    x = np.linspace(0, w - 1, 11)
+    return Mouth((image*light).clip(0, 255).astype(np.uint8), np.stack([x, 0*x], 1), np.stack([x, 0*x + h - 1], 1))
 
 def mouth_in(image, points):  # uint8 [H, W, 3], [468, 2+] -> Mouth
     "The mouth of a real frame."
@@ -196,17 +196,17 @@ def open_mouth(
     other:Mouth,  # the mouth to use where this frame's is shut
 ) -> np.ndarray:  # uint8 [H, W, 3]
     "Fill the space between the lips."
-    wanted = mouth_opening(moved)
-    if wanted < .012: return out
     top, low = moved[LIPS_TOP], moved[LIPS_LOW]
     outline = np.concatenate([top, low[::-1]])
     h, w = out.shape[:2]
     x0, y0 = np.floor(outline.min(0) - 2).astype(int).clip(0); x1, y1 = np.ceil(outline.max(0) + 3).astype(int).clip(0, [w, h])
     if x1 - x0 < 2 or y1 - y0 < 2: return out
-    own = np.clip((mouth_opening(points)/wanted - .45)/.35, 0, 1); own = own*own*(3 - 2*own)
+    now, wanted = max(mouth_opening(points), 1e-3), max(mouth_opening(moved), 1e-3)
+    own = np.clip((now/wanted - .45)/.35, 0, 1); own = own*own*(3 - 2*own)
     inside = np.zeros((y1 - y0, x1 - x0, 3))
     for share, mouth in ((own, mouth_in(frame, points)), (1 - own, other)):
         if share > 0: inside += share*fit_mouth(mouth, top, low, (x0, y0, x1, y1))
+    inside *= .35 + .65*min(1, wanted/now/.6)  # lips that close leave a dark line, not a bright one
     mask = cv2.fillPoly(np.zeros((h, w), np.uint8), [np.round(outline*16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     mask = cv2.GaussianBlur(mask[y0:y1, x0:x1], (0, 0), .7)[..., None]/255
     out[y0:y1, x0:x1] = (out[y0:y1, x0:x1]*(1 - mask) + inside*mask).round().clip(0, 255)

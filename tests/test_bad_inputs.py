@@ -41,8 +41,11 @@ def folder(tmp_path_factory):
     (d/"sound.mp4").write_bytes((d/"speech.wav").read_bytes())
     (d/"old.mp4").write_bytes(b"an earlier result")
     (d/"taken.json").write_text("{}")
+    (d/"text.safetensors").write_text("words")
     (d/"nothing").mkdir()
     (d/"link.mp4").symlink_to(d/"talk.mp4")
+    (d/"één gezicht.mp4").write_bytes((d/"one.mp4").read_bytes())
+    (d/"blij & boos.wav").write_bytes((d/"speech.wav").read_bytes())
     from PIL import Image
     Image.fromarray(FACE).save(d/"still.png")
     Image.fromarray(coffee()[:256, :256]).save(d/"cup.png")
@@ -104,6 +107,13 @@ BAD = {
     "unknown encoder": (f"talk.mp4 --encoder magic {SAY}", "unknown speech encoder 'magic'"),
     "another encoder than the corpus": (f"talk.mp4 --encoder compare {SAY}", "compare.*(egemaps|encoder)"),
     "unknown corpus": (f"talk.mp4 --corpus gone {SAY}", "gone"),
+    "a folder that is no corpus": (f"talk.mp4 --corpus nothing {SAY}", "corpus 'nothing'"),
+    "no saved mapper": (f"talk.mp4 --mapper gone.safetensors {SAY}", "no mapper 'gone.safetensors'"),
+    "text as mapper": (f"talk.mp4 --mapper text.safetensors {SAY}", "'text.safetensors' is no mapper"),
+    "empty name of the video": (["", *SAY.split()], "video"),
+    "empty name of the output": (["talk.mp4", "--to", "speech.wav", "-o", ""], "output"),
+    "a name with a zero byte": (["a\0.mp4", *SAY.split()], "video"),
+    "--to without speech": ("talk.mp4 -o new.mp4 --to", "--to"),
     "unknown option": (f"talk.mp4 --much {SAY}", "--much"),
     "no output": ("talk.mp4 --to speech.wav", "-o/--out"),
     "no arguments": ("", "VIDEO"),
@@ -135,6 +145,7 @@ GOOD = {
     "a still": "still.png --vector happy",
     "strength 0": "talk.mp4 --to speech.wav --strength 0",
     "a video as speech": "one.mp4 --to talk.mp4",
+    "names with spaces and accents": ["één gezicht.mp4", "--to", "blij & boos.wav"],
     "a folder as speech": "one.mp4 --to voices --from speech.wav",
 }
 
@@ -145,18 +156,22 @@ def test_odd_but_good_input_works(name, folder, monkeypatch, capsys, tmp_path):
     (tmp_path/"voices").mkdir()
     soundfile.write(tmp_path/"voices"/"a.wav", np.roll(SPEECH, 99)*np.linspace(0, 1, len(SPEECH)), 16000)
     before = state(folder)
-    args = [str(tmp_path/"voices") if a == "voices" else a for a in GOOD[name].split()]
+    args = GOOD[name].split() if isinstance(GOOD[name], str) else GOOD[name]
+    args = [str(tmp_path/"voices") if a == "voices" else a for a in args]
     assert main(["edit", *args, "-o", str(tmp_path/"new.mp4")]) == 0, capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["new.json", "new.mp4", "voices"]
     assert state(folder) == before
 
 
-@pytest.mark.parametrize("name", ["no such file", "text renamed", "no face", "two faces", "not numbers", "unwritable folder"])
+REAL = ["no such file", "text renamed", "no face", "two faces", "not numbers", "unwritable folder"]
+
+
+@pytest.mark.parametrize("name", REAL)
 def test_the_real_command_says_one_line(name, folder):
     "In a process of its own, where the libraries' C++ notes would show."
     args, message = BAD[name]
     before = state(folder)
-    run = subprocess.run([sys.executable, "-c", COMMAND, "edit", *args.split()], cwd=folder, capture_output=True, text=True,
-                         timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    run = subprocess.run([sys.executable, "-c", COMMAND, "edit", *args.split()], cwd=folder, capture_output=True,
+                         text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
     check(run.returncode, run.stderr, message)
     assert run.stdout == "" and state(folder) == before

@@ -42,6 +42,16 @@ def test_planted_map_is_found_for_a_stranger(name):
     assert .8 < np.median(sizes) < 1.25
 
 
+def test_gain_gives_back_what_ridge_shrinks():
+    c, felt, M = planted(seed=2, noise=6.)
+    train, test = hold_out(c, ["S5"])
+    size = lambda m: np.median([np.linalg.norm(m.predict(direction(test, e), REST)[0])/np.linalg.norm(felt[e] @ M)
+                                for e in EMOTIONS[1:]])
+    plain, full = RidgeMapper(gain=1.).fit(train), RidgeMapper().fit(train)
+    assert size(plain) < .5 and .7 < size(full) < 1.4
+    assert np.allclose(full.state["weight"], plain.state["weight"]*full.config["report"]["gain"], atol=1e-5)
+
+
 def test_shuffled_faces_teach_nothing():
     # The check of the check: with the link between voice and face cut, the planted map must not be found.
     g = np.random.default_rng(1)

@@ -95,7 +95,10 @@ def test_same_input_same_bytes(tmp_path):
     assert a == b
 
 
-@pytest.mark.parametrize("rate,channels", [(8000, 2), (16000, 1), (44100, 2), (48000, 6), (96000, 1), (192000, 2), (11111, 1)])
+RATES = [(8000, 2), (16000, 1), (44100, 2), (48000, 6), (96000, 1), (192000, 2), (11111, 1)]
+
+
+@pytest.mark.parametrize("rate,channels", RATES)
 def test_sound_of_any_rate_is_kept_whole(tmp_path, rate, channels):
     wav = tone(tmp_path/"s.wav", 1.5, rate, channels, click=1.)
     out = write_video(tmp_path/"a.mp4", slide(10), 25, sound=wav)
@@ -103,10 +106,13 @@ def test_sound_of_any_rate_is_kept_whole(tmp_path, rate, channels):
     assert 1.5 <= len(read_audio(out))/16000 < 1.65
 
 
-@pytest.mark.parametrize("codec,suffix", [("aac", ".mp4"), ("libmp3lame", ".mp3"), ("alac", ".m4a"), ("libopus", ".mkv"),
-                                          ("aac", ".aac"), ("ac3", ".mkv")])
+HELD = [("aac", ".mp4"), ("libmp3lame", ".mp3"), ("alac", ".m4a"), ("libopus", ".mkv"), ("aac", ".aac"), ("ac3", ".mkv")]
+
+
+@pytest.mark.parametrize("codec,suffix", HELD)
 def test_sound_that_mp4_holds_is_copied_bit_for_bit(tmp_path, codec, suffix):
-    with av.open(str(tone(tmp_path/"s.wav", 1., 48000, 2, click=.5))) as i, av.open(str(tmp_path/f"x{suffix}"), "w") as o:
+    wav = tone(tmp_path/"s.wav", 1., 48000, 2, click=.5)
+    with av.open(str(wav)) as i, av.open(str(tmp_path/f"x{suffix}"), "w") as o:
         s = o.add_stream(codec, rate=48000); s.layout = "stereo"
         change = av.AudioResampler(s.format, "stereo", 48000, frame_size=s.codec_context.frame_size or 960)
         for f in [*i.decode(audio=0), None]:
@@ -238,7 +244,8 @@ def test_cut_mp4(tmp_path, part):
 def test_cut_after_the_index(tmp_path):
     "Where the index comes first, half a file opens and plays; that it is half must be said."
     write_video(tmp_path/"a.mp4", slide(50, 128, 128), 25)
-    with av.open(str(tmp_path/"a.mp4")) as i, av.open(str(tmp_path/"f.mp4"), "w", options={"movflags": "faststart"}) as o:
+    first = {"movflags": "faststart"}
+    with av.open(str(tmp_path/"a.mp4")) as i, av.open(str(tmp_path/"f.mp4"), "w", options=first) as o:
         s = o.add_stream_from_template(i.streams.video[0])
         for p in i.demux(video=0):
             if p.dts is not None: p.stream = s; o.mux(p)
@@ -258,7 +265,10 @@ def test_music_with_a_cover_is_not_a_video(tmp_path):
     assert len(read_audio(tmp_path/"m.m4a")) >= 16000
 
 
-@pytest.mark.parametrize("name,data", [("t.png", b"text"), ("t.mp4", b"text"*500), ("t.mov", bytes(5000)), ("t.gif", b"GIF89a")])
+JUNK = {"t.png": b"text", "t.mp4": b"text"*500, "t.mov": bytes(5000), "t.gif": b"GIF89a"}
+
+
+@pytest.mark.parametrize("name,data", JUNK.items())
 def test_not_a_picture(tmp_path, name, data):
     (tmp_path/name).write_bytes(data)
     with pytest.raises(CmetError): open_video(tmp_path/name)

@@ -68,6 +68,12 @@ def test_any_text_is_a_vector_or_a_cmet_error(text):
     assert isinstance(v, Vector) and np.isfinite(v.values).all() and v.values.shape == (6,)
 
 
+@pytest.mark.parametrize("bad", ["True*happy", "happy*False", "1j*happy", "'a'*2", "...", "happy.real", "happy()", "(happy, sad)",
+                                 "happy if 1 else sad", "happy @ sad", "happy ** 2", "happy / 2", "not happy", "~happy", "{happy}"])
+def test_everything_but_sums_is_refused(bad):
+    with pytest.raises(CmetError): compose(bad, CORPUS)
+
+
 @pytest.mark.parametrize("bad", [None, 3, b"happy", ["happy"], object()])
 def test_no_text_is_an_error(bad):
     with pytest.raises(CmetError): compose(bad, CORPUS)
@@ -160,6 +166,15 @@ def test_interval_covers_and_bootstrap_is_seeded():
     assert .85 < np.mean(hits) <= 1
     v = direction(CORPUS, "happy")
     assert np.array_equal(bootstrap(v, 20, 3), bootstrap(v, 20, 3)) and not np.array_equal(bootstrap(v, 20, 3), bootstrap(v, 20, 4))
+
+
+def test_noise_alone_is_not_taken_for_a_vector():
+    g = np.random.default_rng(0)
+    rows = [dict(speaker="A", emotion=e) for e in ("neutral", "happy") for _ in range(8)]
+    for _ in range(10):
+        v = direction(make_corpus(rows, g.normal(size=(16, 40)), encoder="e"), "happy")
+        low, high = norm_interval(v)
+        assert low < .2*v.norm and high < 1.3*v.norm and v.trust < .8
 
 
 def test_trust_predicts_the_cosine_to_the_truth():
