@@ -25,8 +25,9 @@ def smoothed(
     sigma:float,  # width of the filter in frames
 ) -> np.ndarray:  # float64 [T, ...]; frames that do not count hold their nearest neighbour's value
     "A series without its tremor: a Gaussian filter over time that steps over missing frames."
-    index = np.flatnonzero(found)
-    near = index[np.abs(np.arange(len(found))[:, None] - index).argmin(1)]
+    index, at = np.flatnonzero(found), np.arange(len(found))
+    before, after = index[(np.searchsorted(index, at, "right") - 1).clip(0)], index[np.searchsorted(index, at).clip(0, len(index) - 1)]
+    near = np.where(abs(at - before) <= abs(after - at), before, after)
     return gaussian_filter1d(np.asarray(series, np.float64)[near], sigma, axis=0, mode="nearest")
 
 def to_pixels(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SENTENCES', 'TRAVELS', 'MADE_WITH', 'CUT', 'MARGIN', 'SIZE', 'SMILE', 'TEXT', 'call_sheet', 'record', 'company',
-           'studio_corpus', 'truth', 'demo_speech', 'photograph', 'at_rest', 'lines', 'sway', 'make_portrait', 'make']
+           'studio_corpus', 'truth', 'demo_speech', 'photograph', 'at_rest', 'lines', 'sway', 'make_portrait',
+           'textbook', 'make']
 
 # %% ../nbs/45_studio.ipynb #45_studio-002
 import itertools
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .actors import AUS, FPS, LEVELS, RATE, VOICES, mouth, perform, person, speak, track
+from .actors import AUS, FPS, LEVELS, PROTOTYPES, RATE, VOICES, mouth, perform, person, speak, track
 from .core import BASIC, EMOTIONS, CmetError, builtin, canonical, rng
 from .corpus import make_corpus, write_corpus
 from .media import write_audio, write_video
@@ -164,6 +165,13 @@ def make_portrait(
         return write_video(path, sway(frames, rng([seed, 4]), len(frames)), FPS, sound, says)
 
 # %% ../nbs/45_studio.ipynb #45_studio-042
+def textbook():  # -> Corpus without speech, one frame a clip
+    "Faces of one imaginary person who makes every emotion as the literature describes it."
+    rows = [dict(speaker="textbook", emotion=e, intensity=3) for e in EMOTIONS]
+    faces = [[[PROTOTYPES.get(e, {}).get(unit, 0) for unit in AUS]] for e in EMOTIONS]
+    return make_corpus(rows, None, faces, name="textbook (prototypes)", codec="mesh", action_units=AUS)
+
+# %% ../nbs/45_studio.ipynb #45_studio-045
 def make(
     out=None,  # folder to write `studio/`, `speech/` and `portrait.mp4` into; default the kit's own `data/`
     seed:int=0,
