@@ -167,8 +167,8 @@ def read_corpus(
     verify:bool=False,  # compare every file with its hash
 ) -> Corpus:
     "Open a stored corpus, arrays memory-mapped; anything inconsistent raises `CmetError`."
-    folder = Path(folder_or_name)
-    if not folder.is_dir() and str(folder_or_name) == "studio": folder = builtin("studio")
+    # The name wins over a folder that happens to be called so; "./studio" means the folder.
+    folder = builtin("studio") if folder_or_name == "studio" else Path(folder_or_name)
     if not folder.is_dir(): raise CmetError(f"no corpus '{folder_or_name}'", "give its folder, or \"studio\"")
     meta = _load(folder, "meta.json")
     if not isinstance(meta, dict) or meta.get("format") != 1:

