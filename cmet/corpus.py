@@ -198,11 +198,6 @@ def _encode_faces(clips, codec, progress) -> list:
         faces[k] = codec.encode(frames, **({"neutral": rest[who]} if who in rest else {}))
     return faces
 
-def _card(encoder) -> dict:
-    "What the encoder says about itself; stored features do not tell which weights made them."
-    try: return encoder.card() if hasattr(encoder, "card") else {}
-    except CmetError: return {"name": encoder.name, "version": "unknown: stored beside the audio"}
-
 def encode_corpus(
     clips,  # clip table
     encoder=None,  # speech encoder; None: a corpus without speech
@@ -219,7 +214,8 @@ def encode_corpus(
         speech[heard] = values
     faces = _encode_faces(clips, codec, progress) if faces is None else faces
     names = {"encoder": getattr(encoder, "name", None), "codec": getattr(codec, "name", None)}
-    return make_corpus(clips, speech, faces, **(names | {"encoder_card": _card(encoder)} | meta))
+    card = encoder.card() if hasattr(encoder, "card") else {}
+    return make_corpus(clips, speech, faces, **(names | {"encoder_card": card} | meta))
 
 # %% ../nbs/40_corpus.ipynb #40_corpus-023
 def _common(corpora, key:str, part:str) -> tuple:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import ALIASES, CmetError
+from .rig import AUS
 
 # %% ../nbs/38_layouts.ipynb #38_layouts-005
 COLUMNS = ("speaker", "emotion", "intensity", "sentence", "audio", "video")
@@ -108,8 +109,6 @@ def ravdess(root):
     return read_layout(root, "ravdess")
 
 # %% ../nbs/38_layouts.ipynb #38_layouts-019
-_AUS = tuple(f"AU{k:02}" for k in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))
-
 def read_face_table(
     path,  # .npy [frames, D], or a CSV of OpenFace or py-feat
 ) -> np.ndarray:  # float32 [frames, D]; a frame that OpenFace failed on is NaN
@@ -122,7 +121,7 @@ def read_face_table(
     except (OSError, ValueError, EOFError) as e:
         raise CmetError(f"cannot read face table '{path}' ({e})", "check the file") from e
     table.columns = [c.strip() for c in table]
-    scale, names = (1, [f"{a}_r" for a in _AUS]) if "AU01_r" in table else (5, [*_AUS[:-1], "AU43"])
+    scale, names = (1, [f"{a}_r" for a in AUS]) if "AU01_r" in table else (5, [*AUS[:-1], "AU43"])
     if missing := [a for a in names if a not in table]:
         raise CmetError(f"face table '{path}' has no {missing[0]}", "give a table of OpenFace or py-feat")
     values = scale*table[names].to_numpy(np.float32)

@@ -122,7 +122,9 @@ class SpeechEncoder:
 
     def card(self) -> dict:
         "What made the numbers, for a corpus' meta data and an edit's provenance."
-        return dict(name=self.name, dim=self.dim, version=self.version, licence=self.licence)
+        try: made_by = self.version
+        except CmetError: made_by = "unknown: features stored beside the audio"  # the weights are not here
+        return dict(name=self.name, dim=self.dim, version=made_by, licence=self.licence)
 
 # %% ../nbs/20_speech.ipynb #20_speech-028
 SMILE = {"egemaps": ("eGeMAPSv02", 88), "compare": ("ComParE_2016", 6373)}

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import CmetError
+from .rig import MUSCLES
 
 # %% ../nbs/90_viz.ipynb #90_viz-004
 PALETTE = {"neutral": "#555555", "angry": "#D55E00", "contempt": "#CC79A7", "disgusted": "#009E73",
@@ -83,12 +84,7 @@ def filmstrip(
     return image
 
 # %% ../nbs/90_viz.ipynb #90_viz-016
-AU_NAMES = {"AU01": "inner brow raiser", "AU02": "outer brow raiser", "AU04": "brow lowerer",
-            "AU05": "upper lid raiser", "AU06": "cheek raiser", "AU07": "lid tightener",
-            "AU09": "nose wrinkler", "AU10": "upper lip raiser", "AU12": "lip corner puller",
-            "AU14": "dimpler", "AU15": "lip corner depressor", "AU17": "chin raiser",
-            "AU20": "lip stretcher", "AU23": "lip tightener", "AU25": "lips part", "AU26": "jaw drop",
-            "AU45": "blink"}
+AU_NAMES = {unit: muscle.split(":")[0] for unit, (muscle, _) in MUSCLES.items()}
 
 # %% ../nbs/90_viz.ipynb #90_viz-017
 def au_bars(

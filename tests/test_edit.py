@@ -10,6 +10,7 @@ from cmet.core import BASIC, EMOTIONS, CmetError, builtin, find_data, sha256
 from cmet.corpus import make_corpus
 from cmet.edit import LABEL, check_output, edit_video, face_change, speech_files, wanted_vector
 from cmet.media import open_video, read_audio, read_video, write_audio, write_video
+from cmet.rig import AUS
 
 av = pytest.importorskip("av")
 FACE = astronaut()[:256, 96:352]
@@ -200,3 +201,23 @@ def test_a_real_talking_face(tmp_path):
     assert (a.fps, a.size) == (b.fps, b.size) and b.n_frames == 175 and sound_of(talk) == sound_of(out)
     assert np.array_equal(read_audio(talk), read_audio(out))
     assert open_video(out).metadata["comment"] == LABEL
+
+
+def test_stored_features_are_enough_for_an_edit(tmp_path):
+    "With emotion2vec features beside the audio, no network and no weights are needed, and the JSON says so."
+    root = find_data("cmet-samples")
+    if root is None: pytest.skip("CMET_DATA does not hold cmet-samples")
+    from cmet.corpus import concat, encode_corpus
+    from cmet.layouts import cmet_samples
+    from cmet.mappers import mapper
+    from cmet.speech import speech_encoder
+    from cmet.studio import textbook
+    clips = cmet_samples(root)
+    clips = clips[clips.speaker == "W009"]
+    speech = encode_corpus(clips, speech_encoder("emotion2vec-large"), progress=False)
+    fitted = mapper("label").fit(concat(speech, textbook()))
+    pool = lambda e: list(clips.audio[clips.emotion == e])[:3]
+    out = edit_video(builtin("portrait.mp4"), tmp_path/"out.mp4", to=pool("happy"), frm=pool("neutral"), mapper=fitted,
+                     corpus=speech, progress=False)
+    made = json.loads(out.with_suffix(".json").read_text())
+    assert made["vector"]["encoder"]["version"].startswith("unknown") and made["codec"]["mean_change"][AUS.index("AU12")] > .5

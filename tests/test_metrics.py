@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from cmet import metrics
+from cmet import core, metrics
 from cmet.assets import candidates
 from cmet.core import BASIC, CmetError, find_data
 
@@ -158,7 +158,7 @@ def test_preservation():
 
 
 def test_silent_hides_and_restores(capfd):
-    with metrics.silent(): os.write(2, b"hidden")
+    with core.silent(): os.write(2, b"hidden")
     os.write(2, b"shown")
     assert capfd.readouterr().err == "shown"
 

@@ -1,0 +1,118 @@
+"""Every command of README.md is checked, and this is how.
+
+- `make` lines: `make -n` says whether such a target exists and what it would run. (They are run for real by
+  whoever runs the tests: `make test` cannot run itself, and `make lab` is in test_frame.)
+- `cmet` lines and the Python block: run for real, as written, in a folder that holds a copy of `data/`.
+- `pip install` lines: the same packages as the Makefile installs; where make has made the environment, pip is
+  asked (`--dry-run`) and must find nothing left to install. PyTorch's index is a public address, not asked.
+- Windows lines: only compared with those of the other block; there is no Windows here.
+"""
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT/"README.md").read_text(encoding="utf-8")
+TEXT = dict(capture_output=True, text=True)
+
+
+def blocks(language): return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def lines(first, language="bash"):
+    return [line for b in blocks(language) for line in b.splitlines() if shlex.split(line)[0] == first]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    "A folder in which the reader's commands are run."
+    path = tmp_path_factory.mktemp("reader")
+    shutil.copytree(ROOT/"data", path/"data")
+    return path
+
+
+def reader(command, folder, **more):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, timeout=300, **TEXT, **more)
+
+
+def test_length_and_links():
+    assert len(README.splitlines()) <= 150
+    links = [a for a in re.findall(r"\]\(([^)]+)\)", README) if "://" not in a]
+    assert len(links) > 20 and not [a for a in links if not (ROOT/a).exists()]
+
+
+def test_every_notebook_and_each_module_has_its_place():
+    books = {p.name for p in (ROOT/"nbs").glob("*.ipynb")}
+    assert not books - {Path(a).name for a in re.findall(r"\((nbs/\w+\.ipynb)\)", README)}
+
+
+def test_the_picture_is_small():
+    picture, = re.findall(r"!\[.*?\]\((.*?)\)", README)
+    assert (ROOT/picture).stat().st_size < 400_000
+
+
+def test_every_line_is_of_a_kind_that_is_checked():
+    kinds = {shlex.split(line)[0] for b in blocks("bash") for line in b.splitlines()}
+    assert kinds == {"make", "cmet", "python3", ".", "pip"}
+    assert set(re.findall(r"```(\w+)", README)) == {"bash", "python", "powershell"}
+
+
+@pytest.mark.parametrize("line", lines("make") + ["make lab", "make nbs"])
+def test_make(line):
+    if not shutil.which("make"): pytest.skip("no make here")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    run = subprocess.run([*shlex.split(line), "-n"], cwd=ROOT, env=env, **TEXT)
+    assert run.returncode == 0, run.stderr
+    wanted = {"demo": "cmet demo", "test": "pytest", "lab": "jupyter lab", "nbs": "nbconvert"}
+    assert wanted[line.split()[1]] in run.stdout and f"`{line}`" in README
+
+
+@pytest.mark.parametrize("line", list(dict.fromkeys(lines("cmet"))))
+def test_cmet(line, folder):
+    run = reader(["bash", "-c", line], folder)
+    assert run.returncode == 0, run.stderr
+    made = re.findall(r"-o (\S+)", line) or ["out/demo.mp4", "out/demo.png"]*("demo" in line)
+    assert all((folder/name).stat().st_size > 10_000 for name in made) and run.stdout.strip()
+
+
+def test_python(folder):
+    code, = blocks("python")
+    assert len(code.splitlines()) == 5
+    run = reader([sys.executable, "-c", code], folder)
+    assert run.returncode == 0, run.stderr
+    video, size = run.stdout.split()
+    assert (folder/video).stat().st_size > 10_000 and int(size) > 500
+
+
+def test_pip_lines_are_those_of_the_makefile():
+    made = re.findall(r"pip (install .*)", (ROOT/"Makefile").read_text())
+    plain = [a.removeprefix("pip ") for a in lines("pip")]
+    torch = [a for a in plain if "torch" in a]
+    assert [a.replace(" -qq", "") for a in made] == [a for a in plain if a not in torch]
+    assert f"{shlex.split(torch[0])[1]}\n" in (ROOT/"constraints.txt").read_text() and len(torch) == 1
+    windows = [line for b in blocks("powershell") for line in b.splitlines()]
+    assert windows[-3:] == ["pip " + a for a in plain if a not in torch] + ["cmet demo"]
+
+
+@pytest.mark.parametrize("line", [a for a in lines("pip") if "--index-url" not in a])
+def test_pip_finds_nothing_left_to_install(line):
+    if not (Path(sys.prefix)/"installed").exists(): pytest.skip("this environment was not made by make")
+    command = [sys.executable, "-m", *shlex.split(line), "--dry-run", "--no-build-isolation"]
+    run = subprocess.run(command, cwd=ROOT, timeout=300, **TEXT)
+    assert run.returncode == 0, run.stderr
+    assert set(re.findall(r"Would install (.*)", run.stdout)) <= {f"cmet-{__import__('cmet').__version__}"}
+
+
+def test_venv_line(tmp_path):
+    line, = lines("python3")
+    assert line == "python3 -m venv .venv" and lines(".") == [". .venv/bin/activate"]
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=tmp_path, check=True)
+    run = subprocess.run(["bash", "-c", lines(".")[0] + " && which python"], cwd=tmp_path, check=True, **TEXT)
+    assert run.stdout.strip() == str(tmp_path/".venv"/"bin"/"python")
