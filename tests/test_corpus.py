@@ -76,11 +76,11 @@ def test_empty_folder_says_what_was_expected(tmp_path, layout):
 
 
 def test_face_tables_of_openface_and_pyfeat(tmp_path):
-    from cmet.layouts import _AUS
+    from cmet.layouts import AUS
     of, pf = tmp_path/"of.csv", tmp_path/"pf.csv"
-    of.write_text("frame, success, " + ", ".join(f"{a}_r" for a in _AUS) + "\n1, 1, " + ", ".join(map(str, range(17)))
+    of.write_text("frame, success, " + ", ".join(f"{a}_r" for a in AUS) + "\n1, 1, " + ", ".join(map(str, range(17)))
                   + "\n2, 0, " + ", ".join(["0"]*17))
-    pf.write_text(",".join([*_AUS[:-1], "AU43"]) + "\n" + ",".join(["0.5"]*17))
+    pf.write_text(",".join([*AUS[:-1], "AU43"]) + "\n" + ",".join(["0.5"]*17))
     a, b = read_face_table(of), read_face_table(pf)
     assert np.array_equal(a[0], np.arange(17)) and np.isnan(a[1]).all() and np.allclose(b, 2.5)
     with pytest.warns(UserWarning, match="1 frames"): assert make_corpus([{}], faces=[a]).face.shape == (1, 17)

@@ -178,7 +178,7 @@ def test_every_emotion_moves_the_portrait(short, emotion):
 
 
 def test_a_smile_raises_the_lip_corners(short):
-    from cmet.mesh import AUS, MeshCodec
+    from cmet.mesh import MeshCodec
     out = edit_video(short, short.parent/"smile.mp4", vector="2*(happy - neutral)", progress=False)
     story = json.loads(out.with_suffix(".json").read_text())
     asked = dict(zip(AUS, story["codec"]["mean_change"]))
