@@ -26,7 +26,7 @@ lab: install
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab $(ASROOT) $(LAB)
 
 nbs: install
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN nbs/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR nbs/*.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/cmet demo --out out
 	$(BIN)/python -c "from PIL import Image; \

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CUES', 'UNITS', 'PROSODY', 'MARK', 'CHANCE', 'LOWEST', 'HIGHEST', 'PROTOTYPES', 'VOICES', 'LEVELS', 'RATE', 'FPS',
            'OPENING', 'CONSONANT', 'FINE', 'BLINK', 'table', 'Person', 'person', 'feel', 'express', 'loudness',
-           'filtered', 'unit', 'colour', 'speak', 'opening', 'mouth', 'blinks', 'onset', 'shift', 'track',
+           'filtered', 'unit', 'voice_quality', 'speak', 'opening', 'mouth', 'blinks', 'onset', 'shift', 'track',
            'Performance', 'perform']
 
 # %% ../nbs/44_actors.ipynb #44_actors-002
@@ -111,15 +111,23 @@ def loudness(
     n = max(1, int(rate*seconds))
     return np.sqrt(np.convolve(np.asarray(wav, float)**2, np.ones(n)/n, "same"))
 
-def filtered(x, rate, decibels) -> np.ndarray:
-    "A sound with its spectrum changed by a function of the frequency [Hz]."
+def filtered(
+    x,  # [n]
+    rate:float,  # samples a second
+    decibels,  # function of the frequencies [Hz], gives the change of each [dB]
+) -> np.ndarray:  # [n]
+    "A sound with its spectrum changed."
     f = np.fft.rfftfreq(len(x), 1/rate)
     return np.fft.irfft(np.fft.rfft(x)*10**(decibels(f)/20), len(x))
 
-def unit(x): return x/np.sqrt(np.mean(x**2))
+def unit(
+    x,  # [n], not all zero
+) -> np.ndarray:  # [n], root mean square 1
+    "A sound at unit power."
+    return x/np.sqrt(np.mean(x**2))
 
 # %% ../nbs/44_actors.ipynb #44_actors-021
-def colour(
+def voice_quality(
     wav,  # [n] from espeak-ng
     rate:float,  # its samples a second
     cues,  # [8] in `UNITS`; pitch, range and rate are already in the sound
@@ -150,7 +158,8 @@ def speak(
     (voice, offset), k = VOICES[p.name], 1 + formants/100
     mark = MARK.get(BASIC[a.argmax()], ".") if a.max() > .4 else "."
     said = say(text + mark, voice, pitch + offset - 12*np.log2(k), 1 + span/100, 150*(1 + rate/100)/k)
-    return colour(said.wav, said.rate*k, cues, g), tuple((t/k, name) for t, name in said.phonemes), cues
+    wav = voice_quality(said.wav, said.rate*k, cues, g)
+    return wav, tuple((t/k, name) for t, name in said.phonemes), cues
 
 # %% ../nbs/44_actors.ipynb #44_actors-027
 OPENING = {  # AU25, AU26

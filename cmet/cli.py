@@ -14,8 +14,8 @@ import threading
 import warnings
 from contextlib import contextmanager
 
-from . import __version__
-from .core import CmetError
+import cmet
+from .core import CmetError, silent
 
 # %% ../nbs/99_cli.ipynb #99_cli-004
 def edit(args):
@@ -27,10 +27,10 @@ def edit(args):
     print(f"{out}: the edited video\n{out.with_suffix('.json')}: what made it")
 
 def demo(args):
-    "`cmet demo`: the built-in portrait with every emotion."
+    "`cmet demo`: the built-in portrait, unedited and with seven emotions."
     from cmet.demo import make_demo
     video, picture = make_demo(args.out)
-    print(f"{video}: the built-in portrait, talking with eight emotions side by side (with sound)")
+    print(f"{video}: the built-in portrait, talking, unedited and with seven emotions (with sound)")
     print(f"{picture}: the same as a filmstrip; a column is an emotion (first: unedited), a row a moment")
 
 def studio(args):
@@ -62,7 +62,8 @@ def _edit_arguments(p):
     add("--strength", default=1.0, metavar="S", help="how much of it: 1 is natural, 0 none (default 1)")
     add("--mapper", default="ridge", metavar="M",
         help="from speech to face: ridge, label or a saved .safetensors (default ridge)")
-    add("--codec", default="mesh", metavar="C", help="way to move the face (default mesh)")
+    add("--codec", default="mesh", metavar="C", 
+        help="way to move the face: mesh or a saved .safetensors (default mesh)")
     add("--encoder", metavar="E", help="way to hear the speech (default: the mapper's own)")
     add("--corpus", default="studio", metavar="DIR",
         help="what the mapper learns from (default: the built-in synthetic studio)")
@@ -76,16 +77,12 @@ def _studio_arguments(p):
     p.add_argument("--out", metavar="DIR", help="folder to write to (default: the built-in one)")
     p.add_argument("--seed", type=int, default=0, help="of all random draws (default 0)")
 
-def _assets_arguments(p):
-    p.add_argument("what", nargs="?", choices=("list", "where"), default="list", help="both print the table")
-
-COMMANDS = {edit: _edit_arguments, demo: _demo_arguments, studio: _studio_arguments,
-            assets: _assets_arguments}
+COMMANDS = {edit: _edit_arguments, demo: _demo_arguments, studio: _studio_arguments, assets: lambda p: None}
 
 def parser() -> argparse.ArgumentParser:
     "The arguments of all commands."
     p = _Parser(prog="cmet", description="Put the emotion of some speech on a talking face.")
-    p.add_argument("--version", action="version", version=f"cmet {__version__}")
+    p.add_argument("--version", action="version", version=f"cmet {cmet.__version__}")
     commands = p.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command, arguments in COMMANDS.items():
         text = command.__doc__.split(": ", 1)[1]
@@ -102,20 +99,18 @@ def quiet():
     except (OSError, ValueError, AttributeError): own = False  # a notebook or a test has its own stream
     if not own: yield; return
     sys.stderr.flush()
-    copy, nowhere, before = os.dup(2), os.open(os.devnull, os.O_WRONLY), sys.stderr
-    os.dup2(nowhere, 2)
-    sys.stderr = os.fdopen(os.dup(copy), "w", buffering=1, errors="backslashreplace")
-    try: yield
+    before, sys.stderr = sys.stderr, os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+    try:
+        with silent(): yield
     finally:
         sys.stderr.close()
         sys.stderr = before
-        os.dup2(copy, 2)
-        os.close(copy); os.close(nowhere)
 
 # %% ../nbs/99_cli.ipynb #99_cli-012
 def _notes(caught):
     "Each warning of the kit once, as a line on the error stream."
-    ours = [str(w.message) for w in caught if w.category is UserWarning and "cmet" in w.filename]
+    here = os.path.dirname(cmet.__file__) + os.sep
+    ours = [str(w.message) for w in caught if w.category is UserWarning and w.filename.startswith(here)]
     for text in dict.fromkeys(ours): print(f"cmet: note: {text}", file=sys.stderr)
 
 @contextmanager
@@ -135,6 +130,7 @@ def main(
     if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="backslashreplace")
     with quiet(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        args = None
         try:
             args = parser().parse_args(argv)
             with terminable(): args.run(args)
@@ -144,5 +140,6 @@ def main(
             print("cmet: " + " ".join(str(e).split()), file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            print("cmet: stopped, nothing was written", file=sys.stderr)
+            nothing = ", nothing was written" if args is not None and args.run is edit else ""
+            print(f"cmet: stopped{nothing}", file=sys.stderr)
             return 130

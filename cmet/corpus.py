@@ -10,6 +10,7 @@ __all__ = ['FILES', 'Arrays', 'Corpus', 'make_corpus', 'write_corpus', 'read_cor
 import json
 import os
 import shutil
+import threading
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,26 +131,37 @@ def _fill(corpus:Corpus, folder:Path):
     meta = corpus.meta | {"format": 1, "hashes": hashes}
     (folder/FILES[4]).write_text(json.dumps(meta, indent=1, sort_keys=True))
 
+# %% ../nbs/40_corpus.ipynb #40_corpus-014
+def _tidy(folder:Path, new:Path, old:Path):
+    "Remove what writing left behind; an old corpus that was moved away for nothing comes back."
+    shutil.rmtree(new, ignore_errors=True)
+    if os.path.exists(old) and not folder.exists():
+        try: os.replace(old, folder)
+        except OSError as e: raise CmetError(f"cannot put '{folder}' back ({e})", f"rename '{old}'") from e
+    shutil.rmtree(old, ignore_errors=True)
+
 def write_corpus(
     corpus:Corpus,
     folder,  # made if missing; an older corpus there is replaced, a folder with other files is refused
-) -> Path:
-    "Store a corpus as a folder, atomically."
+) -> Path:  # `CmetError` where it cannot be written; then an older corpus is still there
+    "Store a corpus as a folder, whole or not at all."
     folder = Path(os.path.abspath(folder))
-    others = sorted(set(os.listdir(folder)) - set(FILES)) if folder.is_dir() else []
-    if others: raise CmetError(f"'{folder}' holds other files ({others[0]})", "give a folder of its own")
-    new, old = (folder.with_name(f".{folder.name}.{os.getpid()}.{k}") for k in ("new", "old"))
+    if os.path.exists(folder) and not folder.is_dir():
+        raise CmetError(f"'{folder}' is a file", "give a folder of its own")
+    mark = f".{folder.name}.{os.getpid()}.{threading.get_ident()}"
+    new, old = (folder.with_name(f"{mark}.{k}") for k in ("new", "old"))
     try:
+        others = sorted(set(os.listdir(folder)) - set(FILES)) if folder.is_dir() else []
+        if others: raise CmetError(f"'{folder}' holds other files ({others[0]})", "give a folder of its own")
         new.mkdir(parents=True)
         _fill(corpus, new)
         if folder.exists(): os.replace(folder, old)
         os.replace(new, folder)
     except OSError as e: raise CmetError(f"cannot write corpus '{folder}' ({e})", "try another folder") from e
-    finally:
-        for left in (new, old): shutil.rmtree(left, ignore_errors=True)
+    finally: _tidy(folder, new, old)
     return folder
 
-# %% ../nbs/40_corpus.ipynb #40_corpus-015
+# %% ../nbs/40_corpus.ipynb #40_corpus-016
 def _load(folder:Path, name:str):
     "One file of a corpus, arrays memory-mapped; a damaged one raises `CmetError`."
     import pandas as pd
@@ -179,7 +191,7 @@ def read_corpus(
             raise CmetError(f"corpus '{folder}': {f} does not match its hash", "fetch it again")
     return Corpus(*parts, meta)
 
-# %% ../nbs/40_corpus.ipynb #40_corpus-020
+# %% ../nbs/40_corpus.ipynb #40_corpus-021
 def _encode_faces(clips, codec, progress) -> list:
     "Face numbers of every clip: from video by a codec, or from the tables in the column `face`."
     from tqdm import tqdm
@@ -198,6 +210,7 @@ def _encode_faces(clips, codec, progress) -> list:
         faces[k] = codec.encode(frames, **({"neutral": rest[who]} if who in rest else {}))
     return faces
 
+# %% ../nbs/40_corpus.ipynb #40_corpus-022
 def encode_corpus(
     clips,  # clip table
     encoder=None,  # speech encoder; None: a corpus without speech
@@ -217,7 +230,7 @@ def encode_corpus(
     card = encoder.card() if hasattr(encoder, "card") else {}
     return make_corpus(clips, speech, faces, **(names | {"encoder_card": card} | meta))
 
-# %% ../nbs/40_corpus.ipynb #40_corpus-023
+# %% ../nbs/40_corpus.ipynb #40_corpus-025
 def _common(corpora, key:str, part:str) -> tuple:
     "The encoder or codec, and the width, that all corpora with data agree on."
     kinds = {(c.meta.get(key), getattr(c, part).shape[1]) for c in corpora if getattr(c, part).shape[1]}
@@ -233,6 +246,5 @@ def concat(
     (encoder, width), (codec, _) = _common(corpora, "encoder", "speech"), _common(corpora, "codec", "face")
     speech = [c.speech if c.speech.shape[1] else np.full((len(c), width), np.nan) for c in corpora]
     faces = [c.face_of(i) for c in corpora for i in range(len(c))]
-    clips = pd.concat([c.clips for c in corpora], ignore_index=True)
-    return make_corpus(clips, np.concatenate(speech), faces, name=name, encoder=encoder, codec=codec,
-                       parts=[c.name for c in corpora])
+    return make_corpus(pd.concat([c.clips for c in corpora], ignore_index=True), np.concatenate(speech), faces,
+                       name=name, encoder=encoder, codec=codec, parts=[c.name for c in corpora])

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'SOUNDS', 'LABEL', 'PARTS', 'check_output', 'check_request', 'speech_files', 'face_codec', 'fitted_mapper',
-           'neutral_pool', 'speech_vector', 'wanted_vector', 'versions', 'provenance', 'face_change', 'save_edit',
-           'edit_video']
+           'neutral_pool', 'speech_vector', 'wanted_vector', 'versions', 'provenance', 'find_face', 'face_change',
+           'save_edit', 'edit_video']
 
 # %% ../nbs/80_edit.ipynb #80_edit-002
 import json
@@ -58,8 +58,7 @@ def check_request(to, frm, vector, strength):
         raise CmetError("--from without --to", 'a --vector has its start in it: "happy - sad"')
     try: fine = abs(float(strength)) <= LIMIT  # false for NaN
     except (TypeError, ValueError): fine = False
-    if fine: return
-    raise CmetError(f"strength {strength} is out of range", f"use -{LIMIT} to {LIMIT}; 1 is natural")
+    if not fine: raise CmetError(f"strength {strength} is out of range", f"use -{LIMIT} to {LIMIT}")
 
 # %% ../nbs/80_edit.ipynb #80_edit-009
 SOUNDS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".aif", ".aiff",
@@ -76,22 +75,23 @@ def _in_folder(folder, encoder):
 def speech_files(
     paths,  # a file, a folder, or several of them
     encoder:str="egemaps",  # whose stored features count as speech
-) -> list:  # of `Path`; `CmetError` where one does not exist or a folder holds no sound
+) -> list:  # of `Path`, each once; `CmetError` where one does not exist or a folder holds no sound
     "The files that the user's names stand for."
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
     each = lambda p: _in_folder(p, encoder) if p.is_dir() else [check_file(p, "sound file")]
-    if found := [f for p in paths for f in each(p)]: return found
+    if found := list(dict.fromkeys(f for p in paths for f in each(p))): return found
     raise CmetError("no speech given", "name at least one sound file")
 
 # %% ../nbs/80_edit.ipynb #80_edit-012
 def face_codec(
-    codec="mesh",  # a name, or an object with `track`, `encode` and `edit_stream`
+    codec="mesh",  # a name, a file of a saved codec, or an object with `track`, `encode`, `edit_stream`
 ):
-    "A face codec by name; an object is passed through."
-    if not isinstance(codec, str): return codec
-    if codec != "mesh": raise CmetError(f"unknown codec '{codec}'", "use mesh")
-    from cmet.mesh import MeshCodec
-    return MeshCodec()
+    "A face codec by name or from its file; an object is passed through."
+    if not isinstance(codec, (str, Path)): return codec
+    from cmet.mesh import MeshCodec, load_codec
+    if Path(codec).suffix == ".safetensors": return load_codec(codec)
+    if str(codec) == "mesh": return MeshCodec()
+    raise CmetError(f"unknown codec '{codec}'", "use mesh, or a .safetensors file of a learned one")
 
 def fitted_mapper(
     mapper="ridge",  # a name, a file of a saved mapper, or a fitted Mapper
@@ -118,14 +118,16 @@ def speech_vector(
     to,  # Pool of the wanted emotion
     frm,  # Pool of the present one
     encoder:str,  # the name of what made their numbers
+    corpus,  # where it is of that encoder, it says how much each feature varies: the unit of the norm
 ):  # -> Vector [S]
     "Mean of one pool minus mean of the other."
-    from cmet.vectors import Vector
+    from cmet.vectors import Vector, feature_unit
     n, m = to.values.shape[1], frm.values.shape[1]
     if n != m: raise CmetError(f"'{encoder}' gives {n} numbers, the neutral speech has {m}",
                                "use the encoder of the corpus, or give --from")
     values = (to.mean() - frm.mean()).astype(np.float32)
-    return Vector(values, "speech", ((1, to), (-1, frm)), encoder=encoder)
+    unit = feature_unit(corpus) if corpus.meta.get("encoder") == encoder else None
+    return Vector(values, "speech", ((1, to), (-1, frm)), encoder=encoder, unit=unit)
 
 # %% ../nbs/80_edit.ipynb #80_edit-016
 def wanted_vector(
@@ -140,7 +142,7 @@ def wanted_vector(
         except CmetError as e: raise CmetError(f"expression '{vector}': {e.cause}", e.remedy) from e
     else:
         start = Pool("from", encoder.encode(frm)) if frm else neutral_pool(mapper, corpus)
-        found = speech_vector(Pool("to", encoder.encode(to)), start, encoder.name)
+        found = speech_vector(Pool("to", encoder.encode(to)), start, encoder.name, corpus)
     if np.abs(found.values).max() > 1e-6: return found
     raise CmetError("the speech vector is zero", "give speech that differs from where the video starts")
 
@@ -166,6 +168,7 @@ def provenance(
     "What made an edit, in types that JSON can hold."
     card = encoder.card() if hasattr(encoder, "card") else {"name": encoder.name}
     moved = [round(float(x), 4) for x in delta.mean(0)]
+    learned = getattr(getattr(codec, "rig", None), "source", None)
     return {
         "what": LABEL,
         "inputs": {"video": _files([source.path])[0], "to": _files(to), "from": _files(frm)},
@@ -173,16 +176,22 @@ def provenance(
                    "pools": [{"name": p.name, "clips": len(p), "weight": k} for k, p in vector.terms]},
         "mapper": {"kind": mapper.kind} | getattr(mapper, "config", {}),
         "corpus": {"name": corpus.name, "clips": len(corpus), "sha256": corpus.meta.get("hashes")},
-        "codec": {"name": codec.name, "dim": codec.dim, "mean_change": moved},
+        "codec": {"name": codec.name, "dim": codec.dim, "learned_from": learned, "mean_change": moved},
         "strength": strength, "versions": versions()}
 
 # %% ../nbs/80_edit.ipynb #80_edit-023
 def _counted(frames, bar, text):
     "The same frames, counted on a progress bar."
     bar.set_description(text)
-    for frame in frames:
-        yield frame
-        bar.update()
+    for frame in frames: yield frame; bar.update()
+
+def find_face(codec, source, bar):
+    "The codec's track of a video; a still image is looked at once, and what was found is repeated."
+    track = None if source.still is None else codec.track([source.still])
+    if not hasattr(track, "points"): return codec.track(_counted(source.frames(), bar, "1/2 find the face"))
+    track.points = np.repeat(track.points, source.n_frames, 0)
+    bar.update(source.n_frames)
+    return track
 
 def face_change(
     mapper, vector, codec, track,  # track: what the codec found in the first pass
@@ -198,17 +207,17 @@ def face_change(
     if seen.any(): delta[seen] = strength*mapper.predict(vector, face[seen])
     return delta
 
+# %% ../nbs/80_edit.ipynb #80_edit-025
 def save_edit(out, source, frames, story:dict) -> Path:
-    "Write the mp4 and the JSON beside it; both or none."
+    "Write the mp4 and the JSON beside it; neither takes its name before both are complete."
     with atomic(out.with_suffix(".json")) as beside, atomic(out) as temp:
-        title = source.metadata.get("title", source.path.stem)
-        meta = {"title": title, "comment": LABEL, "description": LABEL}
+        meta = dict(title=source.metadata.get("title", source.path.stem), comment=LABEL, description=LABEL)
         write_video(temp, frames, source.fps, source.path if source.has_audio else None, meta)
         story = {"output": {"file": out.name, "sha256": sha256(temp)}} | story
         beside.write_text(json.dumps(story, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return out
 
-# %% ../nbs/80_edit.ipynb #80_edit-024
+# %% ../nbs/80_edit.ipynb #80_edit-026
 def edit_video(
     video,  # path of a talking face, or of a still image
     out,  # the mp4 to write; a JSON beside it says what made it
@@ -231,9 +240,9 @@ def edit_video(
     out, strength = check_output(out, [source.path, *to, *frm], force), float(strength)
     v = wanted_vector(mapper, corpus, encoder, to, frm, vector)
     mapper.predict(v, np.zeros((1, codec.dim), np.float32))
-    hidden = None if progress else True  # None: where there is no terminal
-    with tqdm(total=2*(source.n_frames or 0), unit="frame", leave=False, disable=hidden) as bar:
-        track = codec.track(_counted(source.frames(), bar, "1/2 find the face"))
+    total, hidden = 2*(source.n_frames or 0), None if progress else True  # None: where there is no terminal
+    with tqdm(total=total, unit="frame", leave=False, disable=hidden) as bar:
+        track = find_face(codec, source, bar)
         delta = face_change(mapper, v, codec, track, strength)
         story = provenance(source, v, mapper, codec, corpus, encoder, strength, delta, to, frm)
         frames = codec.edit_stream(_counted(source.frames(), bar, "2/2 move the face"), track, delta)

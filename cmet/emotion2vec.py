@@ -73,8 +73,12 @@ def read_weights(
     "Weights as plain tensors; a pickle that would run code is refused unread."
     import torch
     from safetensors.torch import load_file
+    plain = Path(path).suffix == ".safetensors"
+    if not plain and torch.__version__ < (2, 6):
+        raise CmetError(f"torch {torch.__version__} could run a program in '{path}' (CVE-2025-32434)",
+                        "install torch 2.6 or newer, or put model.safetensors beside it")
     try:
-        if Path(path).suffix == ".safetensors": return load_file(path)
+        if plain: return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
         for key in ("state_dict", "model_state_dict", "model"): state = state.get(key, state)
         return {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
@@ -82,7 +86,7 @@ def read_weights(
         remedy = "use the published file; the kit opens no file that can run a program"
         raise CmetError(f"'{path}' is not a file of plain weights ({type(e).__name__})", remedy) from e
 
-# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-014
+# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-015
 def place_weights(
     model,  # a torch module
     state:dict,  # name -> tensor
@@ -100,7 +104,7 @@ def place_weights(
                         f"first '{wrong[0]}')", "fetch config.yaml and model.pt again, from one revision")
     model.load_state_dict(found, strict=False)
 
-# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-017
+# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-018
 @contextmanager
 def quiet():
     "Keep a library's notices off the screen and its hands off the log and the random generators."
@@ -121,11 +125,11 @@ def quiet():
             log.handlers[:], log.level = handlers, level
             random.setstate(drawn); np.random.set_state(state)  # noqa: NPY002
 
-# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-019
+# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-020
 def load_emotion2vec(
     folder,  # a model folder in FunASR's published format
     device:str|None=None,  # None takes the best one present
-    digest:str|None=None,  # SHA-256 that the weights must have
+    digest:str|None=None,  # SHA-256 that the weights must have; None: any, their hash is only recorded
 ):  # -> funasr.AutoModel, with the folder's weights in it
     "FunASR's `AutoModel` on a local folder; opens no connection and runs nothing from the folder."
     import torch
@@ -144,7 +148,7 @@ def load_emotion2vec(
     place_weights(auto.model, state, made["scopes"], file)
     return auto
 
-# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-021
+# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-022
 HUBS = {"ms": ("www.modelscope.cn", "iic"), "hf": ("huggingface.co", "emotion2vec")}  # -> host, owner
 
 def fetch(
@@ -167,7 +171,7 @@ def fetch(
     raise CmetError(f"'{model}' is not on this machine and cannot be fetched from {HUBS[hub][0]} ({reason})",
                     f"put its {PUBLISHED} into {cache_dir()/model.split('/')[-1]}, or name their folder")
 
-# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-022
+# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-023
 def find_emotion2vec(
     title:str="emotion2vec_plus_large",  # the model's published name
     folder=None,  # a local model folder; then nothing is searched
@@ -184,7 +188,7 @@ def find_emotion2vec(
         if place and (place/"config.yaml").is_file(): return place
     return fetch(model or f"{HUBS[hub][1]}/{title}", hub, revision)
 
-# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-025
+# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-026
 def tiny_config(
     dim:int=32,  # numbers a clip, a multiple of 4
 ) -> dict:  # the content of config.yaml
@@ -210,7 +214,7 @@ def tiny_config(
     return dict(model="Emotion2vec", model_conf=network, scope_map=["d2v_model.", "none"],
                 tokenizer="CharTokenizer", tokenizer_conf=dict(unk_symbol="<unk>", split_with_space=True))
 
-# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-026
+# %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-027
 LABELS = ("生气/angry", "厌恶/disgusted", "恐惧/fearful", "开心/happy", "中立/neutral", "其他/other",
           "难过/sad", "吃惊/surprised", "<unk>")
 

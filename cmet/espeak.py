@@ -7,6 +7,7 @@ __all__ = ['PHONEME', 'SYNCHRONOUS', 'EVENTS_IN_IPA', 'KEEP_RUNNING', 'RATE', 'V
            'fresh', 'Utterance', 'say']
 
 # %% ../nbs/43_espeak.ipynb #43_espeak-002
+import atexit
 import ctypes
 import functools
 from contextlib import contextmanager
@@ -39,7 +40,9 @@ def _home() -> str:
     import espeakng_loader
     path = str(espeakng_loader.get_data_path())
     if len(path.encode()) <= 140: return path
-    short = Path(tempfile.mkdtemp(prefix="espeak"))/"espeak-ng-data"
+    folder = tempfile.mkdtemp(prefix="espeak")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    short = Path(folder)/"espeak-ng-data"
     try: short.symlink_to(path, target_is_directory=True)
     except OSError: shutil.copytree(path, short)  # Windows without the right to link
     return str(short)
@@ -82,6 +85,13 @@ def _settings(semitones, span, wpm):
     dial = lambda value, low=0, high=100: int(np.clip(value, low, high))
     return {RATE: dial(wpm, 80, 450), VOLUME: 100, PITCH: dial(50 + 50*semitones/12), RANGE: dial(50*span)}
 
+def _choose(lib, voice:str):
+    "Set the voice; a language or a variant that does not exist raises `CmetError`."
+    _, plus, variant = voice.partition("+")
+    known = not plus or (Path(_home())/"voices"/"!v"/variant).is_file()
+    if not known or lib.espeak_SetVoiceByName(voice.encode()):
+        raise CmetError(f"espeak-ng has no voice '{voice}'", "try 'en-us+f2'")
+
 # %% ../nbs/43_espeak.ipynb #43_espeak-013
 def say(
     text:str,  # what to say; its last mark (. ? !) shapes the melody
@@ -95,8 +105,7 @@ def say(
     with fresh() as (lib, rate):
         callback = _listener(parts, phonemes)  # kept in a name: ctypes does not hold on to it
         lib.espeak_SetSynthCallback(callback)
-        if lib.espeak_SetVoiceByName(voice.encode()):
-            raise CmetError(f"espeak-ng has no voice '{voice}'", "try 'en-us+f2'")
+        _choose(lib, voice)
         for dial, value in _settings(semitones, span, wpm).items(): lib.espeak_SetParameter(dial, value, 0)
         data = text.encode() + b"\0"
         lib.espeak_Synth(data, ctypes.c_size_t(len(data)), 0, 1, 0, 1, None, None)

@@ -8,7 +8,9 @@ __all__ = ['atomic', 'make_folder', 'check_file', 'opened', 'video_stream', 'new
 # %% ../nbs/07_files.ipynb #07_files-002
 import errno
 import os
-from contextlib import contextmanager
+import threading
+import zlib
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .core import CmetError
@@ -20,7 +22,8 @@ def atomic(
 ):  # a temporary path in the same folder; `CmetError` where that folder cannot be written to
     "Write a file whole or not at all: it becomes `path` when the block ends without an error."
     path = Path(path)
-    temp = path.with_name(f".{path.stem[:80]}.{os.getpid()}.part{path.suffix}")
+    mark = f"{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.{threading.get_ident()}"
+    temp = path.parent/f".{mark}.part{path.suffix}"
     if not path.parent.is_dir():
         raise CmetError(f"no output folder '{path.parent}'", "create it or choose another")
     try:
@@ -31,7 +34,8 @@ def atomic(
         if e.errno == errno.ENOSPC: raise CmetError(f"no space left for '{path}'", "free some space") from e
         if e.filename is None or Path(os.fsdecode(e.filename)) not in (temp, path): raise
         raise CmetError(f"cannot write '{path}' ({e.strerror})", "choose a folder you may write to") from e
-    finally: temp.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError): temp.unlink(missing_ok=True)
 
 # %% ../nbs/07_files.ipynb #07_files-006
 def make_folder(
@@ -79,7 +83,11 @@ def check_file(
 
 # %% ../nbs/07_files.ipynb #07_files-013
 @contextmanager
-def opened(path, what="video"):
+def opened(
+    path,  # a file the user named
+    what="video",  # "video" or "sound": what to call it in messages
+):  # a PyAV container to read from; `CmetError` where FFmpeg cannot read it, at once or half-way
+    "A sound or a video open for reading."
     import av
     path = check_file(path, what)
     try:
@@ -88,7 +96,9 @@ def opened(path, what="video"):
         remedy = "convert it to mp4 (H.264, AAC)" if what == "video" else "convert it to wav or flac"
         raise CmetError(f"'{path}' cannot be read as {what} ({e.strerror})", remedy) from e
 
-def video_stream(container):
+def video_stream(
+    container,  # from `opened`
+):  # -> av.VideoStream, or None
     "The first stream of moving pictures, or None; covers of music files do not count."
     import av
     cover = getattr(getattr(av.stream, "Disposition", None), "attached_pic", 0)

@@ -45,11 +45,14 @@ CREASES = {
     "AU01": ("-.13 .022 | 69 108 151", "-.09 .022 | 67/69 109/108 10/151"),
     "AU02": ("-.11 .022 | 68 104 69", "-.06 .022 | 54/68 103/104 67/69"),
     "AU04": ("-.30 .020 | 107/9 55/8 193/8", "-.22 .050 | 55 222 223", "-.12 .050 | 9 8"),
-    "AU06": ("-.10 .016 | 130 35/226 143", "-.08 .016 | 226 35 111", "-.09 .026 | 31 228 229 230 231", ".12 .060 | 50 101 205"),
+    "AU06": ("-.10 .016 | 130 35/226 143", "-.08 .016 | 226 35 111",
+             "-.09 .026 | 31 228 229 230 231", ".12 .060 | 50 101 205"),
     "AU07": ("-.08 .016 | 110 24 23 22",),
-    "AU09": ("-.20 .018 | 193 122/245 188", "-.13 .018 | 189 244 128", "-.18 .029 | 131 49 129 203", "-.15 .050 | 55 222"),
+    "AU09": ("-.20 .018 | 193 122/245 188", "-.13 .018 | 189 244 128",
+             "-.18 .029 | 131 49 129 203", "-.15 .050 | 55 222"),
     "AU10": ("-.20 .026 | 129 203 206 216", "-.08 .030 | 37 0"),
-    "AU12": ("-.22 .026 | 129 203 206 216 212", ".14 .060 | 50 205 36", "-.10 .019 | 231 230 229", "-.08 .032 | 57 212"),
+    "AU12": ("-.22 .026 | 129 203 206 216 212", ".14 .060 | 50 205 36",
+             "-.10 .019 | 231 230 229", "-.08 .032 | 57 212"),
     "AU14": ("-.20 .029 | 186 57 43",),
     "AU15": ("-.20 .026 | 57/61 43 202", "-.08 .030 | 17 84"),
     "AU17": ("-.14 .035 | 201 208 199", "-.17 .026 | 18 83 182"),
@@ -68,12 +71,14 @@ def stroke(
     size, run = text.split("|")
     amount, width = map(float, size.split())
     steps = [[int(p) for p in step.split("/")] for step in run.split()]
-    lines = [np.array([layout[[side(p) for p in step]].mean(0) for step in steps]) for side in (lambda p: p, lambda p: pairs[p])]
+    halves = steps, [pairs[step] for step in steps]  # as drawn, and its mirror image
+    lines = [np.array([layout[step].mean(0) for step in half])*16 for half in halves]
     sheet = np.zeros((CANVAS, CANVAS), np.uint8)
-    cv2.polylines(sheet, [np.round(line*16).astype(np.int32) for line in lines], False, 255, 1, cv2.LINE_AA, 4)
+    cv2.polylines(sheet, [np.round(line).astype(np.int32) for line in lines], False, 255, 1, cv2.LINE_AA, 4)
     soft = cv2.GaussianBlur(sheet.astype(np.float32), (0, 0), width*SCALE)
     return amount*soft/soft.max()
 
+# %% ../nbs/29_shade.ipynb #29_shade-009
 @dataclass(frozen=True)
 class Shade:
     "Light and shade of an expression: one picture of log brightness for each action unit."
@@ -82,7 +87,7 @@ class Shade:
     source:str="drawn by hand"
 
     def gain(self, intensity):  # [17] -> (float32 [256, 256], layout), as `warp` takes it
-        pull = np.asarray(intensity, np.float32).clip(0)  # a muscle let go does not un-fold skin it never folded
+        pull = np.asarray(intensity, np.float32).clip(0)  # a muscle let go does not un-fold smooth skin
         log = np.tensordot(pull/FULL, self.textures, 1)
         return log.clip(-.9, .5), self.layout
 
@@ -91,10 +96,11 @@ def creases(
 ) -> Shade:
     "The hand-drawn wrinkles, on one person's proportions."
     layout, pairs = layout_of(shape), mirror(shape)
-    draw = lambda unit: sum((stroke(s, layout, pairs) for s in CREASES.get(unit, ())), np.zeros((CANVAS, CANVAS), np.float32))
+    smooth = np.zeros((CANVAS, CANVAS), np.float32)
+    draw = lambda unit: sum((stroke(s, layout, pairs) for s in CREASES.get(unit, ())), smooth)
     return Shade(np.stack([draw(u) for u in AUS])*skin_of(layout), layout)
 
-# %% ../nbs/29_shade.ipynb #29_shade-013
+# %% ../nbs/29_shade.ipynb #29_shade-014
 def log_faces(
     frames,  # iterable of uint8 [H, W, 3]
     points,  # [T, 468+, 3]
@@ -113,7 +119,7 @@ def reach(rig:Rig, layout) -> np.ndarray:  # float32 [17, 256, 256], 0 to 1
     part = near@size.T/(near.sum(-1, keepdims=True) + 1e-6)
     return np.stack([cv2.resize(p.astype(np.float32), (CANVAS, CANVAS)) for p in np.moveaxis(part, -1, 0)])
 
-# %% ../nbs/29_shade.ipynb #29_shade-014
+# %% ../nbs/29_shade.ipynb #29_shade-015
 def measured(
     logs,  # float32 [T, 256, 256] from `log_faces`
     neutral,  # bool [T] which frames are neutral
@@ -129,10 +135,12 @@ def measured(
     slow = lambda d: cv2.GaussianBlur(d, (0, 0), 25)/np.maximum(cv2.GaussianBlur(skin, (0, 0), 25), .05)
     D = np.stack([d - .7*slow(d) for d in D])*skin
     A = np.asarray(strength, np.float64)/FULL
-    W = np.linalg.solve(A.T@A + ridge*np.eye(len(AUS)), A.T@D.reshape(len(D), -1)).reshape(len(AUS), CANVAS, CANVAS)
-    W = np.stack([cv2.GaussianBlur((w + mirrored(w, layout))/2, (0, 0), 1) for w in W.astype(np.float32)])
+    W = np.linalg.solve(A.T@A + ridge*np.eye(len(AUS)), A.T@D.reshape(len(D), -1))
+    W = W.reshape(-1, CANVAS, CANVAS).astype(np.float32)
+    W = np.stack([cv2.GaussianBlur((w + mirrored(w, layout))/2, (0, 0), 1) for w in W])
     return Shade((W*reach(rig, layout)*skin).clip(-.6, .4).astype(np.float32), layout, "measured on clips")
 
-def mirrored(canvas, layout):  # float32 [256, 256] -> the same, left and right exchanged
+def mirrored(canvas, layout):  # float32 [256, 256], [468, 2] -> float32 [256, 256]
+    "The canvas with left and right exchanged."
     axis = layout[[9, 8, 168, 6, 4, 2, 13, 17, 152], 0].mean()
     return cv2.warpAffine(canvas, np.array([[-1, 0, 2*axis], [0, 1, 0.]]), (CANVAS, CANVAS))

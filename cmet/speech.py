@@ -97,7 +97,6 @@ def vector_of(
 class SpeechEncoder:
     "Speech to one vector a clip. A subclass sets `name`, `dim`, `version` and defines `embed`."
     name, dim, version, licence, features, workers = "", 0, "", "", None, 1
-
     def __init__(self,
         cache:bool=True,  # keep computed vectors in `cache_dir()`
         sidecars:bool=True,  # read features stored beside the audio
@@ -164,7 +163,7 @@ class Emotion2vec(SpeechEncoder):
 
     def __init__(self,
         name:str="emotion2vec-large",  # a published name; with `folder` or `model` any name
-        digest:str|None=None,  # SHA-256 that the weights must have
+        digest:str|None=None,  # SHA-256 that the weights must have; None: any, `version` records it
         device:str|None=None,  # "cpu", "cuda", …; None takes the best one present
         cache:bool=True, sidecars:bool=True,  # as in `SpeechEncoder`
         **source,  # `folder`, or `model`, `hub`, `revision`: see `find_emotion2vec`

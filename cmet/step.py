@@ -139,7 +139,7 @@ class Stepper:
             raise CmetError("graph = True is not possible", "it needs device='cuda' and one process")
         self.model = (model if alone() else share_batchnorm(model)).to(device)
         self.inner = torch.compile(self.model) if config.compile else self.model
-        self.network = self.inner if alone() else DistributedDataParallel(self.inner, broadcast_buffers=False)
+        self.network = self.inner if alone() else DistributedDataParallel(self.inner)
         self.objective = torch.compile(objective) if config.compile and self.kind == "cuda" else objective
         lr = torch.tensor(config.lr, device=device) if config.graph else config.lr
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr, weight_decay=config.weight_decay,
@@ -169,7 +169,7 @@ class Stepper:
                                      c.bidirectional, c.weights, c.temperature)
         loss.backward()
         self.optimizer.step()
-        self.sums += torch.cat([loss.detach()[None], parts])
+        self.sums += torch.cat([loss.detach()[None], parts]).to(self.sums.dtype)
 
     def __call__(self, batch:Batch, step:int):
         "One step, number `step` from 0."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'FREE', 'make_decks', 'check_model', 'Log', 'identity', 'save_state', 'restore_state', 'Trainer',
-           'validate', 'report', 'run', 'save_trained', 'fit', 'TrainConfig', 'directional', 'focal_mse', 'info_nce',
-           'mse', 'objective', 'supcon']
+           'validate', 'report', 'run', 'save_trained', 'fit', 'plot_curves', 'TrainConfig', 'directional', 'evaluate',
+           'focal_mse', 'info_nce', 'mse', 'objective', 'supcon']
 
 # %% ../nbs/70_train.ipynb #70_train-002
 import csv
@@ -26,7 +26,7 @@ from .parallel import join, together
 from .score import evaluate
 from .step import Stepper, TrainConfig
 
-_all_ = ["TrainConfig", "directional", "focal_mse", "info_nce", "mse", "objective", "supcon"]
+_all_ = ["TrainConfig", "directional", "evaluate", "focal_mse", "info_nce", "mse", "objective", "supcon"]
 
 # %% ../nbs/70_train.ipynb #70_train-005
 def make_decks(
@@ -99,7 +99,8 @@ FREE = ("steps", "device", "compile", "graph", "every", "save", "tensorboard", "
 
 def identity(t) -> dict:
     "What a checkpoint must have in common with the trainer `t`."
-    fixed = {k: v for k, v in asdict(t.config).items() if k not in FREE or (k == "steps" and t.config.decay)}
+    bound = t.config.decay or t.config.reference == "scheduled"  # these plan for a known end
+    fixed = {k: v for k, v in asdict(t.config).items() if k not in FREE or (k == "steps" and bound)}
     fixed = {k: list(v) if isinstance(v, tuple) else v for k, v in fixed.items()}
     return fixed | {"processes": t.world, "kind of device": t.kind, "corpus": t.deck.fingerprint()}
 
@@ -118,15 +119,16 @@ def save_state(t):
 def restore_state(t, tensors:dict, meta:dict) -> list:
     "Put a trainer where a checkpoint left it, and return the history; a checkpoint of another training raises `CmetError`."
     mine, theirs = identity(t), meta.get("identity", {})
-    for k in sorted(k for k in mine if mine[k] != theirs.get(k)):
+    if k := next((k for k in mine if mine[k] != theirs.get(k)), None):
         raise CmetError(f"{k}: '{t.folder}' holds a training with {theirs.get(k)!r}, not {mine[k]!r}",
                         "give another folder, or the same settings and corpus")
     part = {"best": {}, "moments": {}} | unflatten(tensors)
     t.model.load_state_dict(part["model"])
     moments = {int(k): v for k, v in part["moments"].items()}
     t.optimizer.load_state_dict({"state": moments, "param_groups": t.optimizer.state_dict()["param_groups"]})
-    torch.set_rng_state(part["rng"]["cpu"][t.rank])
-    if t.kind == "cuda": torch.cuda.set_rng_state(part["rng"]["cuda"][t.rank])
+    rng = {k: v[t.rank].clone() for k, v in part["rng"].items()}  # set_rng_state crashes on a view
+    torch.set_rng_state(rng["cpu"])
+    if t.kind == "cuda": torch.cuda.set_rng_state(rng["cuda"])
     t.sampler.restore(part["seat"], meta["seat"])
     t.sums.copy_(part["sums"])
     t.best = {k: v.to(t.device) for k, v in part["best"].items()}
@@ -136,7 +138,8 @@ def restore_state(t, tensors:dict, meta:dict) -> list:
 # %% ../nbs/70_train.ipynb #70_train-013
 class Trainer(Stepper):
     "A network's training: `Trainer(model, corpus, config, folder).run()`. The same call again resumes it."
-    def __init__(self, model, corpus, config:TrainConfig=TrainConfig(), folder=None):
+    def __init__(self, model, corpus, config:TrainConfig|None=None, folder=None):
+        config = config or TrainConfig()
         self.rank, self.world, self.device = join(choose_device(config.device))
         c = config
         if c.batch % self.world: raise CmetError(f"batch = {c.batch} for {self.world} processes", "use a multiple")
@@ -163,7 +166,8 @@ class Trainer(Stepper):
 # %% ../nbs/70_train.ipynb #70_train-014
 def validate(t) -> dict:
     "Scores of a trainer's network on the held-out speakers; the best weights are remembered."
-    with t.cast(): s = evaluate(t.inner, t.valid, T=t.config.T)
+    way = "zero" if t.config.reference == "zero" else "self"  # as it will be used
+    with t.cast(): s = evaluate(t.inner, t.valid, way, t.config.T)
     t.model.train()
     if t.score is None or s[t.config.monitor] > t.score:
         t.score, t.idle = s[t.config.monitor], 0
@@ -206,9 +210,28 @@ def save_trained(t:Trainer) -> Path:
 def fit(
     model,  # (reference [B, T, D], speech [B, 1, S], face [B, T, D]) -> (delta, (z_reference, z_speech, z_face))
     corpus,  # a Corpus, or anything with clips, speech, face and offsets
-    config:TrainConfig=TrainConfig(),
+    config:TrainConfig|None=None,  # None: the paper's
     folder=None,  # for checkpoints and log; a training that is there is resumed
     progress:bool=False,
 ) -> Trainer:
     "Train a network; it ends with its best weights."
     return Trainer(model, corpus, config, folder).run(progress)
+
+# %% ../nbs/70_train.ipynb #70_train-017
+def plot_curves(
+    history,  # rows of a log
+    title:str="",
+):  # -> Figure
+    "Learning curves: losses on known speakers, scores on held-out ones."
+    import matplotlib.pyplot as plt
+    fig, (a, b) = plt.subplots(1, 2, figsize=(9, 2.8), dpi=80)
+    at = [r["step"] for r in history]
+    for k, color in zip(COLUMNS[1:5], ("#333333", "#1b6ca8", "#c8553d", "#588157")):
+        a.plot(at, [r[k] for r in history], color=color, label=k)
+    exams = [r for r in history if "cosine" in r]
+    for k, color in (("cosine", "#1b6ca8"), ("retrieval", "#c8553d")):
+        b.plot([r["step"] for r in exams], [r[k] for r in exams], "o-", color=color, label=k)
+    a.set(xlabel="step", ylabel="loss (unweighted parts)", yscale="log", title="known speakers"); a.legend(ncol=2, loc="lower left")
+    b.set(xlabel="step", ylabel="score", ylim=(0, 1), title="held-out speakers"); b.legend(loc="lower right")
+    fig.suptitle(title); fig.tight_layout()
+    return fig

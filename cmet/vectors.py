@@ -40,9 +40,17 @@ def _rows(corpus, emotion, speaker, intensity, space) -> np.ndarray:
     keep = np.asarray(corpus.has_speech if space == "speech" else corpus.has_face)
     keep = keep & (np.asarray(corpus.clips["emotion"]) == emotion)
     if speaker is not None: keep &= np.isin(np.asarray(corpus.clips["speaker"]), np.atleast_1d(speaker))
-    if intensity is not None: keep &= np.isin(np.asarray(corpus.clips["intensity"]), np.atleast_1d(intensity))
+    # Neutral is recorded at one level only, so a level thins out the emotions and not their start.
+    if intensity is not None and emotion != "neutral":
+        keep &= np.isin(np.asarray(corpus.clips["intensity"]), np.atleast_1d(intensity))
     return np.flatnonzero(keep)
 
+def _name(emotion, **asked) -> str:
+    "An emotion and how its clips were chosen."
+    asked = ", ".join(f"{k}={v}" for k, v in asked.items() if v is not None)
+    return f"{emotion}[{asked}]" if asked else emotion
+
+# %% ../nbs/50_vectors.ipynb #50_vectors-009
 def pool(
     corpus,  # a Corpus
     emotion:str,  # any spelling of an emotion that the corpus has
@@ -55,11 +63,9 @@ def pool(
     "The clips of one emotion; none, or fewer than `n`, raises `CmetError`."
     emotion = canonical(emotion, corpus.emotions)
     if space not in ("speech", "face"): raise CmetError(f"no space '{space}'", "use speech or face")
-    intensity = None if emotion == "neutral" else intensity
     rows = _rows(corpus, emotion, speaker, intensity, space)
-    asked = dict(speaker=speaker, intensity=intensity, n=n, seed=None if n is None else seed)
-    name = emotion + (f"[{', '.join(f'{k}={v}' for k, v in asked.items() if v is not None)}]" if any(
-        v is not None for v in asked.values()) else "")
+    name = _name(emotion, speaker=speaker, intensity=None if emotion == "neutral" else intensity, n=n,
+                 seed=None if n is None else seed)
     if not len(rows): raise CmetError(f"'{corpus.name}' has no {space} for {name}", "choose other clips")
     if n is not None and not 1 <= n <= len(rows):
         raise CmetError(f"{name}: {len(rows)} clips there", f"use n from 1 to {len(rows)}, or None for all")
@@ -67,7 +73,7 @@ def pool(
     values = corpus.speech[rows] if space == "speech" else corpus.face_means()[rows]
     return Pool(name, np.asarray(values, np.float32))
 
-# %% ../nbs/50_vectors.ipynb #50_vectors-011
+# %% ../nbs/50_vectors.ipynb #50_vectors-012
 @dataclass(frozen=True, eq=False)
 class Vector:
     "A direction in one space: a weighted sum of pools."
@@ -98,7 +104,7 @@ class Vector:
     def __repr__(self):
         return f"Vector({self} | {self.space} {self.values.shape}, norm {self.norm:.2f} ± {self.spread:.2f})"
 
-# %% ../nbs/50_vectors.ipynb #50_vectors-013
+# %% ../nbs/50_vectors.ipynb #50_vectors-014
 def combine(
     parts,  # pairs (coefficient, Vector)
 ) -> Vector:
@@ -120,7 +126,7 @@ def plus(a:Vector, b, sign:int):
     "a + sign*b; something that is no vector is left to Python's own error."
     return combine([(1, a), (sign, b)]) if isinstance(b, Vector) else NotImplemented
 
-# %% ../nbs/50_vectors.ipynb #50_vectors-015
+# %% ../nbs/50_vectors.ipynb #50_vectors-016
 def spread(
     v:Vector,
 ) -> float:  # same unit as the norm; NaN where some pool has one clip
@@ -135,7 +141,7 @@ def trust(
     signal = 1 - (v.spread/v.norm)**2 if v.norm else 0.
     return signal if math.isnan(signal) else math.sqrt(max(0., signal))
 
-# %% ../nbs/50_vectors.ipynb #50_vectors-017
+# %% ../nbs/50_vectors.ipynb #50_vectors-018
 def bootstrap(
     v:Vector,
     draws:int=200,
@@ -160,7 +166,7 @@ def norm_interval(
     square = (drawn**2).sum(1) - 2*v.spread**2
     return tuple(np.quantile(np.sqrt(np.maximum(square, 0)), [(1 - level)/2, (1 + level)/2]))
 
-# %% ../nbs/50_vectors.ipynb #50_vectors-019
+# %% ../nbs/50_vectors.ipynb #50_vectors-020
 def feature_unit(
     corpus,  # a Corpus
     space:str="speech",
@@ -173,16 +179,20 @@ def feature_unit(
     who, rounding = np.asarray(corpus.clips["speaker"])[keep], 1e-6*np.abs(values).max(0)
     for s in np.unique(who): values[who == s] -= values[who == s].mean(0)
     sd = values.std(0)
-    if not (sd > rounding).any() or sd.max() < 100*np.median(sd[sd > rounding]): return None
+    if not (sd > rounding).any() or sd.max() < 20*np.median(sd[sd > rounding]): return None
     return np.where(sd > rounding, sd, np.inf).astype(np.float32)
 
-def cosine(a:Vector, b:Vector) -> float:
-    "Cosine of two vectors, in their common unit; 0 where one of them is zero."
-    unit = 1 if a.unit is None else a.unit
-    size = a.norm*float(np.linalg.norm(b.values/unit))
-    return float(a.scaled @ (b.values/unit))/size if size else 0.
+def cosine(
+    a, b,  # each a Vector, or an array [..., W]
+    empty:float=0.,  # the answer where one of the two has no length
+):  # float, or [...] for arrays of several
+    "Cosine along the last axis; two Vectors are compared in their unit."
+    unit = next((v.unit for v in (a, b) if getattr(v, "unit", None) is not None), 1.)
+    a, b = (np.asarray(v, np.float64)/unit for v in (a, b))
+    size = np.linalg.norm(a, axis=-1)*np.linalg.norm(b, axis=-1)
+    return np.divide((a*b).sum(-1), size, out=np.full(np.shape(size), float(empty)), where=size > 0)[()]
 
-# %% ../nbs/50_vectors.ipynb #50_vectors-022
+# %% ../nbs/50_vectors.ipynb #50_vectors-023
 def pool_vector(corpus, emotion, space, **which) -> Vector:
     "The mean embedding of a pool, as a vector."
     p = pool(corpus, emotion, space=space, **which)
@@ -207,11 +217,11 @@ def direction(
     part = lambda e, s: pool_vector(corpus, e, space, speaker=s, **which)
     if not within: return combine((k, part(e, speaker)) for k, e in ends)
     names = corpus.speakers if speaker is None else np.atleast_1d(speaker)
-    have = [str(s) for s in names if all(len(_rows(corpus, e, s, None, space)) for _, e in ends)]
-    if not have: raise CmetError(f"nobody in '{corpus.name}' has {space} of both", "use within=False")
+    have = [str(s) for s in names if all(len(_rows(corpus, e, s, intensity, space)) for _, e in ends)]
+    if not have: raise CmetError(f"nobody in '{corpus.name}' has {space} of both", "choose other clips")
     return combine((k/len(have), part(e, s)) for s in have for k, e in ends)
 
-# %% ../nbs/50_vectors.ipynb #50_vectors-033
+# %% ../nbs/50_vectors.ipynb #50_vectors-034
 def compose(
     expr:str,  # e.g. "0.3*(charismatic - neutral) - anger"
     corpus,  # a Corpus; its emotions are the names, in any spelling

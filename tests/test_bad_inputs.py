@@ -104,6 +104,8 @@ BAD = {
     "strength is absurd": (f"talk.mp4 --strength 1e9 {SAY}", "strength 1e9 is out of range"),
     "unknown mapper": (f"talk.mp4 --mapper magic {SAY}", "unknown mapper 'magic'|magic"),
     "unknown codec": (f"talk.mp4 --codec magic {SAY}", "unknown codec 'magic'"),
+    "no saved codec": (f"talk.mp4 --codec gone.safetensors {SAY}", "'gone.safetensors' is not a learned codec"),
+    "text as codec": (f"talk.mp4 --codec text.safetensors {SAY}", "'text.safetensors' is not a learned codec"),
     "unknown encoder": (f"talk.mp4 --encoder magic {SAY}", "unknown speech encoder 'magic'"),
     "another encoder than the corpus": (f"talk.mp4 --encoder compare {SAY}", "compare.*(egemaps|encoder)"),
     "unknown corpus": (f"talk.mp4 --corpus gone {SAY}", "gone"),

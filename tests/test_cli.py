@@ -64,6 +64,36 @@ def test_wrong_arguments_are_one_line(argv, capsys):
 
 def test_assets_are_listed(capsys):
     assert main(["assets"]) == 0 and "face_landmarker.task" in capsys.readouterr().out
+    assert main(["assets", "list"]) == 2
+
+
+@pytest.mark.parametrize("command, ends", [("demo", "cmet: stopped\n"), ("studio", "cmet: stopped\n")])
+def test_a_stopped_command_says_only_what_is_true(command, ends, monkeypatch, capsys, tmp_path):
+    def stop(*_, **__): raise KeyboardInterrupt
+    import cmet.demo
+    import cmet.studio
+    monkeypatch.setattr(cmet.demo, "make_demo", stop)
+    monkeypatch.setattr(cmet.studio, "make", stop)
+    assert main([command, "--out", str(tmp_path)]) == 130 and capsys.readouterr().err == ends
+
+
+def test_notes_are_the_kits_own(monkeypatch, capsys):
+    import warnings
+    import cmet.assets
+    def noisy():
+        warnings.warn_explicit("ours", UserWarning, cmet.assets.__file__, 1)
+        warnings.warn_explicit("theirs", UserWarning, "/home/me/cmet/.venv/lib/other.py", 1)
+        table = type("Table", (), {"to_string": lambda self: "table"})
+        return table()
+    monkeypatch.setattr(cmet.assets, "where", noisy)
+    assert main(["assets"]) == 0 and capsys.readouterr().err == "cmet: note: ours\n"
+
+
+def test_silence_leaves_pythons_own_voice():
+    code = ("import os, sys; from cmet.cli import quiet\nwith quiet(): os.write(2, b'native'); print('ours', file=sys.stderr)\n"
+            "print('after', file=sys.stderr)")
+    err = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    assert err == "ours\nafter\n"
 
 
 def test_studio_is_called_with_its_arguments(monkeypatch, tmp_path, capsys):

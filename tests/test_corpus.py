@@ -10,7 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from cmet.core import CmetError, find_data
 from cmet.corpus import FILES, concat, encode_corpus, make_corpus, read_corpus, write_corpus
-from cmet.layouts import (LAYOUTS, cmet_samples, mead, mead_clips, ravdess, ravdess_faces, read_face_table, read_layout)
+from cmet.layouts import (LAYOUTS, cmet_samples, crema_d, mead, mead_clips, ravdess, ravdess_faces, read_face_table,
+                          read_layout)
 from cmet.sampling import draw_pairs, hold_out, pair_table, pools, speaker_folds
 
 
@@ -57,6 +58,32 @@ def test_ravdess_and_crema_codes(tmp_path):
     assert len(r) == 1 and tuple(r.loc[0, ["speaker", "emotion", "intensity"]]) == ("Actor_01", "fear", 2)
     assert r.loc[0, "audio"] and r.loc[0, "video"]
     assert len(c) == 1 and tuple(c.loc[0, ["speaker", "emotion", "intensity"]]) == ("1001", "angry", 3)
+
+
+def test_names_that_people_give_are_read_and_strangers_are_counted(tmp_path, recwarn):
+    touch(tmp_path, "ann/happy/one.WAV", "ann/happy/one.MP4", "ann/sad/take.1.wav", "bob/Anger/x.Flac")
+    t = read_layout(tmp_path, "folder")
+    assert list(t["sentence"]) == ["one", "take.1", "x"] and t.loc[0, "video"].endswith("one.MP4") and not recwarn.list
+    touch(tmp_path, "lost.wav", "ann/lost.mp4", "ann/happy/._one.wav", "notes.txt", "ann/happy/one.pdf")
+    with pytest.warns(UserWarning, match="^2 files were not recognised, first 'ann/lost.mp4'"):
+        assert read_layout(tmp_path, "folder").equals(t)
+
+
+def test_what_a_data_set_has_besides_is_no_stranger(tmp_path, recwarn):
+    touch(tmp_path, "m/M003/video/front/angry/level_3/001.mp4", "m/M003/video/left_30/angry/level_3/001.mp4",
+          "r/Actor_01/03-01-06-02-02-01-01.wav", "r/Actor_01/03-02-06-02-02-01-01.wav", "r/Actor_01/02-01-01-01-01-01-01.mp4",
+          "s/audios/MEAD/angry/M003_level_3_005.wav", "s/asset/audio/W009_038.wav", "c/audiowav/1001_DFA_ANG_hi.WAV")
+    assert [len(read(tmp_path/d)) for read, d in ((mead, "m"), (ravdess, "r"), (cmet_samples, "s"))] == [1, 1, 1]
+    assert crema_d(tmp_path/"c").loc[0, "intensity"] == 3 and not recwarn.list
+
+
+def test_ravdess_faces_without_a_table(tmp_path):
+    touch(tmp_path, "Actor_01/03-01-06-02-02-01-01.wav")
+    clips = ravdess(tmp_path)
+    with pytest.raises(CmetError, match="cannot read"): ravdess_faces(clips, tmp_path/"none.csv")
+    from cmet.layouts import AUS
+    (tmp_path/"t.csv").write_text(",".join(f"{a}_r" for a in AUS) + "\n" + ",".join(["0"]*17))
+    with pytest.raises(CmetError, match="no column 'name'"): ravdess_faces(clips, tmp_path/"t.csv")
 
 
 def test_listing_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
@@ -160,6 +187,30 @@ def test_a_failed_write_leaves_the_old_corpus(tmp_path, monkeypatch):
     monkeypatch.setattr(m, "_fill", fail)
     with pytest.raises(CmetError, match="disk full"): write_corpus(toy(1), folder)
     assert os.listdir(tmp_path) == ["c"] and np.array_equal(read_corpus(folder, verify=True).speech, toy().speech)
+
+
+@pytest.mark.parametrize("stuck", [".new", ".old"])
+def test_a_move_that_fails_does_not_cost_the_old_corpus(tmp_path, monkeypatch, stuck):
+    "`.new`: the new one cannot be moved into its place; `.old`: and then the old one cannot be moved back."
+    import cmet.corpus as m
+    folder, move = write_corpus(toy(), tmp_path/"c"), os.replace
+    def fail(a, b):
+        if str(a).endswith((".new", stuck)): raise OSError("no")
+        move(a, b)
+    monkeypatch.setattr(m.os, "replace", fail)
+    with pytest.raises(CmetError) as e: write_corpus(toy(1), folder)
+    monkeypatch.undo()
+    left = [p for p in tmp_path.iterdir()]
+    assert len(left) == 1 and np.array_equal(read_corpus(left[0], verify=True).speech, toy().speech)
+    assert left[0] == folder if stuck == ".new" else str(left[0]) in e.value.remedy
+
+
+@pytest.mark.parametrize("name", ["file", "x"*300])
+def test_write_refuses_what_is_no_folder(tmp_path, name):
+    (tmp_path/"file").write_text("precious")
+    with pytest.raises(CmetError): write_corpus(toy(), tmp_path/name)
+    assert os.listdir(tmp_path) == ["file"] and (tmp_path/"file").read_text() == "precious"
+    with pytest.raises(CmetError, match="is a file"): write_corpus(toy(), tmp_path/"file")
 
 
 def test_meta_of_another_format(tmp_path):

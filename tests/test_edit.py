@@ -1,16 +1,19 @@
 """`edit_video` as a tool: what it keeps, says and leaves behind. A toy codec first, the real one at the end."""
 import json
 import tracemalloc
+from itertools import islice
 
 import numpy as np
 import pytest
 from skimage.data import astronaut
 
+from cmet.assets import candidates
 from cmet.core import BASIC, EMOTIONS, CmetError, builtin, find_data, sha256
 from cmet.corpus import make_corpus
-from cmet.edit import LABEL, check_output, edit_video, face_change, speech_files, wanted_vector
+from cmet.edit import LABEL, check_output, edit_video, face_change, speech_files, speech_vector, wanted_vector
 from cmet.media import open_video, read_audio, read_video, write_audio, write_video
 from cmet.rig import AUS
+from cmet.vectors import direction, pool
 
 av = pytest.importorskip("av")
 FACE = astronaut()[:256, 96:352]
@@ -104,7 +107,7 @@ def test_hard_link_to_the_input_is_the_input(talk):
     with pytest.raises(CmetError, match="inputs"): check_output(talk.parent/"other.mp4", [talk], force=True)
 
 
-def test_memory_does_not_grow_with_length(talk, corpus):
+def test_pictures_are_not_kept(talk, corpus):
     long = write_video(talk.parent/"long.mp4", (np.roll(FACE, i, 1) for i in range(300)), 25)
     run(talk, corpus, "warm.mp4")
     tracemalloc.start()
@@ -151,7 +154,18 @@ def test_folders_of_speech(tmp_path):
     for name in "b.wav", "a.flac", "notes.txt": (tmp_path/name).write_text("x")
     for name in "a.npy", "c.npy": np.save(stored/name, np.zeros(2))
     assert [p.name for p in speech_files(tmp_path)] == ["a.flac", "b.wav"]
+    assert len(speech_files([tmp_path, tmp_path/"b.wav", str(tmp_path)])) == 2, "none counts twice"
     assert [p.name for p in speech_files([tmp_path], "emotion2vec-large")] == ["a.flac", "b.wav", "c.npy"]
+
+
+def test_the_norm_is_told_in_the_unit_of_the_corpus(corpus, talk):
+    speech = corpus.speech*np.r_[1e4, np.ones(87)].astype(np.float32)
+    hertz = make_corpus(corpus.clips, speech, [corpus.face_of(i) for i in range(len(corpus))], encoder="egemaps")
+    story = json.loads(run(talk, hertz, vector=None, to=[talk.parent/"a.wav"]).with_suffix(".json").read_text())
+    v = speech_vector(*(pool(hertz, e) for e in ("happy", "neutral")), "egemaps", hertz)
+    assert np.isclose(v.norm, direction(hertz, "happy").norm) and v.norm < np.linalg.norm(v.values)/10
+    assert np.isfinite(story["vector"]["norm"])
+    assert speech_vector(*(pool(hertz, e) for e in ("happy", "neutral")), "other", hertz).unit is None
 
 
 # From here on: the real codec, mapper, corpus and portrait.
@@ -175,6 +189,40 @@ def test_every_emotion_moves_the_portrait(short, emotion):
     change = np.abs(a.astype(float) - b).mean((0, 3))
     edge = np.concatenate([change[:8].ravel(), change[:, :8].ravel(), change[:, -8:].ravel()])
     assert change.max() > 8 and edge.mean() < 3, "the face moves, the frame's border does not"
+
+
+def test_an_edited_still_does_not_tremble(short, corpus, monkeypatch):
+    import cmet.edit
+    from PIL import Image
+    written = []
+    def keep(out, source, frames, story): written.extend(frames); return out
+    monkeypatch.setattr(cmet.edit, "save_edit", keep)
+    Image.fromarray(read_video(short)[0][5]).save(short.parent/"still.png")
+    edit_video(short.parent/"still.png", short.parent/"moved.mp4", vector="happy - neutral", progress=False)
+    assert len(written) == 75 and all(np.array_equal(f, written[0]) for f in written)
+    assert np.abs(written[0].astype(float) - read_video(short)[0][5]).max() > 20
+
+
+def test_a_learned_codec_from_its_file(short):
+    from cmet.edit import face_codec
+    from cmet.mesh import MeshCodec, learned, save_codec
+    frames = read_video(short)[0]
+    wide = np.stack(list(MeshCodec().edit(frames, np.tile(3.*(np.array(AUS) == "AU12"), (len(frames), 1)))))
+    save_codec(learned({"neutral": frames, "happy": wide}, source="a test"), short.parent/"codec.safetensors")
+    for path in short.parent/"codec.safetensors", str(short.parent/"codec.safetensors"):
+        assert face_codec(path).rig.source == "a test"
+    out = edit_video(short, short.parent/"learned.mp4", vector="happy - neutral", progress=False,
+                     codec=short.parent/"codec.safetensors")
+    assert json.loads(out.with_suffix(".json").read_text())["codec"]["learned_from"] == "a test"
+
+
+@pytest.mark.skipif(not any(p.is_file() for p in candidates("face_landmarker.task")), reason="face_landmarker.task")
+def test_the_lips_go_on_talking(short):
+    from cmet.metrics import blendshapes, mouth_sync
+    frames = list(islice(open_video(builtin("portrait.mp4")).frames(), 40))
+    talk = write_video(short.parent/"talk.mp4", frames, 25)
+    out = edit_video(talk, short.parent/"sync.mp4", vector="angry - neutral", progress=False)
+    assert mouth_sync(*(blendshapes(read_video(p)[0]) for p in (out, talk))) > .7
 
 
 def test_a_smile_raises_the_lip_corners(short):

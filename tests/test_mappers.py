@@ -1,5 +1,6 @@
 "Mappers: a planted map is found, for strangers, at the right size; bad input is refused by name."
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -141,6 +142,23 @@ def test_ridge_agrees_with_the_normal_equations():
         assert np.allclose(ridge_path(X, Y, [.3])[0], expected, atol=1e-6)
 
 
+def test_zero_is_a_choice():
+    r = RidgeMapper(penalty=0, gain=0).fit(CORPUS)
+    assert r.config["report"]["penalty"] == 0 and r.config["report"]["gain"] == 0 and not r.state["weight"].any()
+    assert RidgeMapper(penalty=0).fit(CORPUS).config["report"]["penalty"] == 0
+
+
+def test_voices_that_hardly_predict_are_reported():
+    g = np.random.default_rng(0)
+    noise = make_corpus(CORPUS.clips, g.normal(size=(len(CORPUS), 30)),
+                        [CORPUS.face_of(k) for k in range(len(CORPUS))], encoder="enc")
+    with pytest.warns(UserWarning, match="hardly predict"): RidgeMapper(penalty=100.).fit(noise)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        RidgeMapper(penalty=100., gain=1.).fit(noise)
+        RidgeMapper().fit(CORPUS)
+
+
 def test_penalty_follows_the_noise():
     low, high = (RidgeMapper(pairs=500).fit(planted(noise=n, S=60)[0]).config["report"] for n in (.1, 10.))
     assert low["penalty"] <= high["penalty"] and max(low["left_out_retrieval"]) > max(high["left_out_retrieval"])
@@ -177,6 +195,38 @@ def test_foreign_files_are_refused(tmp_path):
     save_file({"a": np.zeros(3)}, tmp_path/"list", {"cmet": "[1]"})
     for name in ("cut", "pickle", "empty", "plain", "kind", "list", "absent", "."):
         with pytest.raises(CmetError): load_mapper(tmp_path/name)
+
+
+def broken(name, change):
+    m = mapper(name).fit(CORPUS)
+    m.state, m.config = dict(m.state), json.loads(json.dumps(m.config))
+    change(m)
+    return m
+
+
+@pytest.mark.parametrize("name, change", [
+    ("ridge", lambda m: m.state.pop("weight")), ("label", lambda m: m.state.pop("scale")),
+    ("ridge", lambda m: m.state.update(weight=np.zeros((5, 30), np.float32))),
+    ("ridge", lambda m: m.state.update(weight=np.full((30, 5), np.nan, np.float32))),
+    ("ridge", lambda m: m.state.update(neutral=np.zeros(3, np.float32))),
+    ("label", lambda m: m.state["scale"].fill(0)), ("label", lambda m: m.config.pop("widths")),
+    ("label", lambda m: m.config["emotions"].append("bored")), ("label", lambda m: m.config.update(widths=[5]))])
+def test_a_file_that_could_not_predict_is_refused_when_opened(tmp_path, name, change):
+    broken(name, change).save(tmp_path/"m.safetensors")
+    with pytest.raises(CmetError, match="is no mapper of cmet"): load_mapper(tmp_path/"m.safetensors")
+
+
+def test_an_unused_feature_survives_the_disk(tmp_path):
+    m = broken("label", lambda m: m.state["scale"].__setitem__(0, np.inf))
+    assert np.isinf(load_mapper(m.save(tmp_path/"m.safetensors")).state["scale"][0])
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    m = LabelMapper().fit(CORPUS)
+    (tmp_path/"file").touch(); (tmp_path/"folder").mkdir()
+    for path in ("/proc/m.safetensors", tmp_path/"file"/"m.safetensors", tmp_path/"folder", tmp_path/f"{'x'*300}"):
+        with pytest.raises(CmetError): m.save(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
 # bad input
@@ -237,7 +287,7 @@ def test_no_torch_needed():
 @pytest.mark.real
 @pytest.mark.slow
 def test_ravdess_actors_left_out():
-    "eGeMAPS to action units, six folds of actors: METHOD.md has ridge at 43 % for an actor's mean; chance 14 %."
+    "eGeMAPS to action units, six folds of actors: `75_mappers` prints the same protocol with fewer means; chance is 14 %."
     if (root := find_data("ravdess")) is None: pytest.skip("CMET_DATA is not set")
     from cmet.corpus import encode_corpus, ravdess, ravdess_faces
     from cmet.sampling import speaker_folds

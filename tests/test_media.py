@@ -256,6 +256,37 @@ def test_cut_after_the_index(tmp_path):
     with pytest.raises(CmetError, match="cut short"): open_video(tmp_path/"c.mp4")
 
 
+def test_damaged_sound_is_named_as_sound(tmp_path):
+    with av.open(str(tone(tmp_path/"s.wav"))) as i, av.open(str(tmp_path/"d.mka"), "w") as o:
+        s = o.add_stream("flac", rate=16000); s.layout = "mono"
+        good = [p for f in [*i.decode(audio=0), None] for p in s.encode(f)]
+        for k, p in enumerate(good):
+            q = av.Packet(bytes(p.size)) if k == 1 else p
+            q.pts, q.dts, q.time_base, q.stream = p.pts, p.dts, p.time_base, s
+            o.mux(q)
+    with pytest.raises(CmetError, match="sound of .* is damaged"):
+        write_video(tmp_path/"a.mp4", slide(9), 25, sound=tmp_path/"d.mka")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.mka", "s.wav"]
+
+
+@pytest.mark.parametrize("gap, fine", [(9_900, True), (3_600_000, False)])
+def test_one_wrong_time_does_not_repeat_a_frame_for_hours(tmp_path, gap, fine):
+    raw_mp4(tmp_path/"v.mp4", slide(6), [0, 40, 80, gap, gap + 40, gap + 80])
+    source = open_video(tmp_path/"v.mp4")
+    if fine: assert abs(sum(1 for _ in source.frames())/float(source.fps) - 10) < 2
+    else:
+        with pytest.raises(CmetError, match="v.mp4' has no frame for 3600 s"): sum(1 for _ in source.frames())
+
+
+def test_a_photograph_that_is_too_large(tmp_path, monkeypatch):
+    from PIL import Image
+    plain = tmp_path/"p.png"
+    Image.fromarray(FACE).save(plain)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(CmetError) as e: open_video(plain)
+    assert "p.png" in e.value.cause and e.value.remedy == "scale it down"
+
+
 def test_music_with_a_cover_is_not_a_video(tmp_path):
     with av.open(str(tone(tmp_path/"s.wav"))) as i, av.open(str(tmp_path/"m.m4a"), "w") as o:
         s = o.add_stream("aac", rate=16000); s.layout = "mono"

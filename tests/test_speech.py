@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from cmet.core import CmetError, find_data
-from cmet.emotion2vec import check_spec, load_emotion2vec, read_config, tiny_emotion2vec
+from cmet.emotion2vec import check_spec, load_emotion2vec, read_config, read_weights, tiny_emotion2vec
 from cmet.speech import Emotion2vec, OpenSmile, SpeechEncoder, speech_encoder
 
 RATE = 16000
@@ -219,6 +219,19 @@ def test_hostile_weights_are_refused_and_nothing_runs(tiny, clips, tmp_path):
         assert not (tmp_path/"ran").exists()
     torch.load(folder/"model.pt", weights_only=False)  # the trap is real: opened carelessly it does run
     assert (tmp_path/"ran").exists()
+
+
+def test_an_old_torch_opens_no_pickle(tiny, tmp_path, monkeypatch):
+    "CVE-2025-32434: until torch 2.5.1 `weights_only=True` could run a program."
+    import torch
+    from safetensors.torch import save_file
+    from torch.torch_version import TorchVersion
+    state = read_weights(tiny/"model.pt")
+    save_file(state, tmp_path/"model.safetensors")
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.5.1+cpu"))
+    monkeypatch.setattr(torch, "load", lambda *a, **k: pytest.fail("opened"))
+    with pytest.raises(CmetError, match="2.6 or newer"): read_weights(tiny/"model.pt")
+    assert read_weights(tmp_path/"model.safetensors").keys() == state.keys()
 
 
 @pytest.mark.parametrize("key, value, word", [

@@ -10,6 +10,7 @@ import pytest
 from cmet.actors import AUS, FPS, LEVELS, RATE, VOICES, loudness, perform, person
 from cmet.core import BASIC, EMOTIONS, CmetError, builtin, sha256
 from cmet.corpus import read_corpus
+from cmet.espeak import say
 from cmet.media import read_audio
 from cmet.speech import speech_encoder
 from cmet.studio import SENTENCES, TRAVELS, demo_speech, make, make_portrait, truth
@@ -30,6 +31,23 @@ def test_same_seed_same_bytes(tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONHASHSEED": "7"}, cwd=tmp_path)
     a, b = tree(tmp_path/"a"), tree(tmp_path/"b")
     assert a == b and len(a) == 5 + len(EMOTIONS)  # the corpus, and the speech of F01 at level 3
+
+
+def test_sound_of_the_user_is_left_alone(tmp_path):
+    mine = ["mine.flac", "F01_angry_1_001.flac", "F01_angry_3_001 copy.flac", "F01_angry_3_001.wav"]
+    (tmp_path/"speech").mkdir()
+    for name in [*mine, "M01_sad_3_006.flac"]: (tmp_path/"speech"/name).write_bytes(b"old")
+    make(tmp_path, **SMALL)
+    left = {p.name for p in (tmp_path/"speech").iterdir()}
+    assert left == {*mine, *(f"F01_{e}_3_001.flac" for e in EMOTIONS)}
+    assert all((tmp_path/"speech"/name).read_bytes() == b"old" for name in mine)
+
+
+def test_make_works_where_there_is_no_data_yet(tmp_path, monkeypatch):
+    import cmet.studio
+    monkeypatch.setattr(cmet.studio, "data_folder", lambda: tmp_path/"new"/"data")
+    assert make(**SMALL | dict(speakers=("F02",))) == tmp_path/"new"/"data"
+    assert len(read_corpus(tmp_path/"new"/"data"/"studio", verify=True)) == 24
 
 
 def test_another_seed_other_people(tmp_path):
@@ -126,6 +144,24 @@ def test_demo_speech():
     for s in TRAVELS:
         for e in EMOTIONS: assert len(demo_speech(e, s)) == len(SENTENCES)
     with pytest.raises(CmetError, match="no built-in speech"): demo_speech("happy", "F02")
+
+
+@pytest.mark.parametrize("voice", ["no-such-voice", "en-us+x9", "en-us+", "en-us+99", "no-such-voice+f2"])
+def test_a_voice_or_variant_that_does_not_exist(voice):
+    with pytest.raises(CmetError, match="has no voice"): say("hello", voice)
+
+
+def test_a_deep_installation_speaks_and_leaves_nothing(tmp_path):
+    "The library keeps 160 bytes of its data's path; the short link to a longer one is removed at the end."
+    deep, temp = tmp_path/("d"*150), tmp_path/"t"
+    temp.mkdir()
+    code = f"""import os, espeakng_loader as e
+os.symlink(e.get_data_path(), {str(deep)!r})
+e.get_data_path = lambda: {str(deep)!r}
+from cmet.espeak import say
+print(len(say("hello", "en-us+f2").wav), len(os.listdir({str(temp)!r})))"""
+    run = subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(temp)}, capture_output=True, text=True)
+    assert run.stdout.split() == [str(len(say("hello", "en-us+f2").wav)), "1"] and not list(temp.iterdir()), run.stderr
 
 
 def test_a_stranger_is_an_error():

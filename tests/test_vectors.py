@@ -135,6 +135,23 @@ def test_within_removes_who_speaks():
     assert error(direction(skewed, "happy", within=True)) < error(direction(skewed, "happy"))/2
 
 
+def test_within_takes_the_level_where_a_speaker_has_it():
+    # Neutral has level 1 only; B was never recorded at level 3.
+    level, who, what = (CORPUS.clips[c].to_numpy() for c in ("intensity", "speaker", "emotion"))
+    part = CORPUS.select((what == "neutral") & (level == 1) | (what != "neutral") & ((who == "A") | (level < 3)))
+    v = direction(part, "happy", within=True, intensity=3)
+    mean = lambda e, k: CORPUS.speech[(who == "A") & (what == e) & (level == k)].mean(0)
+    assert np.allclose(v.values, mean("happy", 3) - mean("neutral", 1), atol=1e-5) and len(v.terms) == 2
+    with pytest.raises(CmetError, match="nobody"):
+        direction(part, "happy", within=True, intensity=3, speaker="B")
+
+
+def test_cosine_of_arrays_and_of_nothing():
+    a, b = np.eye(3), np.ones(3)
+    assert np.allclose(cosine(a, b), 1/np.sqrt(3)) and cosine(a, b).shape == (3,) and np.allclose(cosine(a, a), 1)
+    assert cosine(b*0, b) == 0 and np.isnan(cosine(b*0, b, np.nan))
+
+
 def test_kinds_do_not_mix():
     a, f = direction(CORPUS, "happy"), direction(CORPUS, "happy", space="face")
     assert f.values.shape == (2,)

@@ -1,0 +1,96 @@
+"Silence among threads, files written whole or not at all, and where the built-in data is."
+import os
+import subprocess
+import sys
+import threading
+import warnings
+
+import pytest
+
+import cmet
+from cmet import core
+from cmet.core import CmetError, silent
+from cmet.files import atomic
+
+
+def same_file(a, b): return os.path.samestat(os.fstat(a), os.fstat(b))
+
+
+def test_silence_that_overlaps_in_two_threads_is_undone():
+    "The first in leaves before the second: nobody may restore what the other one saw."
+    keep, filters = os.dup(2), warnings.filters[:]
+    inside, go_on = threading.Event(), threading.Event()
+    def late():
+        with silent(): inside.set(); go_on.wait(10)
+    other = threading.Thread(target=late)
+    with silent():
+        other.start()
+        assert inside.wait(10)
+    try: assert not same_file(2, keep), "one thread still wants silence"
+    finally:
+        go_on.set()
+        other.join()
+    assert same_file(2, keep) and warnings.filters == filters
+    os.close(keep)
+
+
+def test_silence_of_many_threads_and_after_errors(capfd):
+    keep, before = os.dup(2), len(os.listdir("/dev/fd"))
+    def busy():
+        for _ in range(200):
+            try:
+                with silent():
+                    with silent(): os.write(2, b"hidden")
+                    os.write(2, b"hidden")
+                    raise ValueError
+            except ValueError: pass
+    threads = [threading.Thread(target=busy) for _ in range(4)]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert same_file(2, keep) and len(os.listdir("/dev/fd")) == before
+    os.write(2, b"seen")
+    os.close(keep)
+    assert capfd.readouterr().err == "seen"
+
+
+def test_silence_without_a_standard_error():
+    code = "import os; os.close(2)\nfrom cmet.core import silent\nwith silent(): print('ran')"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True).stdout == "ran\n"
+
+
+@pytest.mark.parametrize("name", ["話"*80 + ".mp4", "a"*251 + ".mp4", "plain.txt"])
+def test_any_legal_name_can_be_written(tmp_path, name):
+    with atomic(tmp_path/name) as temp: temp.write_text("whole")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_a_name_that_is_too_long_is_one_clear_error(tmp_path):
+    with pytest.raises(CmetError):
+        with atomic(tmp_path/("a"*300 + ".mp4")) as temp: temp.write_text("whole")
+    assert not list(tmp_path.iterdir())
+
+
+def test_threads_that_write_one_file_have_a_part_each(tmp_path):
+    both, temps = threading.Barrier(2), []
+    def write(text):
+        with atomic(tmp_path/"a.txt") as temp:
+            temps.append(temp)
+            temp.write_text(text*1000)
+            both.wait(10)
+    threads = [threading.Thread(target=write, args=(c,)) for c in "ab"]
+    for t in threads: t.start()
+    for t in threads: t.join()
+    assert len(set(temps)) == 2 and (tmp_path/"a.txt").read_text() in ("a"*1000, "b"*1000)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("place, mark, want", [("beside", True, "data"), ("inside", True, "cmet/data"),
+                                               ("nowhere", True, "data"), ("nowhere", False, "cmet/data")])
+def test_the_data_folder_is_known_before_it_is_there(tmp_path, monkeypatch, place, mark, want):
+    (tmp_path/"cmet").mkdir()
+    if mark: (tmp_path/"settings.ini").touch()
+    if place != "nowhere": (tmp_path/("data" if place == "beside" else "cmet/data")).mkdir()
+    monkeypatch.setattr(cmet, "__file__", str(tmp_path/"cmet"/"__init__.py"))
+    assert core.data_folder() == tmp_path.resolve()/want
+    if place == "nowhere":
+        with pytest.raises(CmetError, match="cmet studio"): core.builtin("portrait.mp4")
