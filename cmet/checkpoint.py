@@ -17,8 +17,9 @@ import torch
 from .core import CmetError
 
 # %% ../nbs/64_checkpoint.ipynb #64_checkpoint-005
-KINDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool,
-         "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
+KINDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+         "BOOL": torch.bool, "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+         "U8": torch.uint8}
 
 def to_bytes(
     tensors:dict,  # name -> Tensor, on any device
@@ -37,8 +38,15 @@ def to_bytes(
     return [len(text).to_bytes(8, "little"), text, *body]
 
 # %% ../nbs/64_checkpoint.ipynb #64_checkpoint-007
+def _tensor(raw, start:int, v:dict):
+    "One tensor of a file's bytes."
+    (a, b), kind = v["data_offsets"], KINDS[v["dtype"]]
+    if a == b: return torch.zeros(v["shape"], dtype=kind)
+    part = np.frombuffer(raw, np.uint8, b - a, start + a).copy()
+    return torch.from_numpy(part).view(kind).reshape(v["shape"])
+
 def save_tensors(path, tensors:dict, meta:dict|None=None) -> Path:
-    "Write tensors and JSON as one safetensors file, atomically; a place that cannot be written raises `CmetError`."
+    "Write tensors and JSON as one safetensors file, atomically."
     path = Path(path)
     new = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -52,6 +60,7 @@ def save_tensors(path, tensors:dict, meta:dict|None=None) -> Path:
     finally: new.unlink(missing_ok=True)
     return path
 
+# %% ../nbs/64_checkpoint.ipynb #64_checkpoint-008
 def load_tensors(path) -> tuple:  # (name -> Tensor on the CPU, meta)
     "Read what `save_tensors` (or safetensors) wrote; a damaged file raises `CmetError`."
     try:
@@ -59,19 +68,13 @@ def load_tensors(path) -> tuple:  # (name -> Tensor on the CPU, meta)
         start = 8 + int.from_bytes(raw[:8], "little")
         head = json.loads(bytes(raw[8:start]))
         meta = json.loads(head.pop("__metadata__", {}).get("cmet", "{}"))
-        if start + max((v["data_offsets"][1] for v in head.values()), default=0) != len(raw): raise ValueError("cut off")
+        end = max((v["data_offsets"][1] for v in head.values()), default=0)
+        if start + end != len(raw): raise ValueError("cut off")
         return {k: _tensor(raw, start, v) for k, v in head.items()}, meta
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
         raise CmetError(f"'{path}' cannot be read ({e})", "use an earlier checkpoint, or start again") from e
 
-def _tensor(raw, start:int, v:dict):
-    "One tensor of a file's bytes."
-    (a, b), kind = v["data_offsets"], KINDS[v["dtype"]]
-    if a == b: return torch.zeros(v["shape"], dtype=kind)
-    part = np.frombuffer(raw, np.uint8, b - a, start + a).copy()
-    return torch.from_numpy(part).view(kind).reshape(v["shape"])
-
-# %% ../nbs/64_checkpoint.ipynb #64_checkpoint-011
+# %% ../nbs/64_checkpoint.ipynb #64_checkpoint-012
 def checkpoints(folder) -> list:  # of (step, Path), oldest first
     "The checkpoints in a folder."
     files = Path(folder).glob("step-*.safetensors") if folder else ()
@@ -92,7 +95,7 @@ def last_checkpoint(folder) -> tuple|None:  # (tensors, meta), or None where the
         except CmetError:
             if k == len(found) - 1: raise
 
-# %% ../nbs/64_checkpoint.ipynb #64_checkpoint-014
+# %% ../nbs/64_checkpoint.ipynb #64_checkpoint-015
 def flatten(
     state:dict,  # nested dictionaries with tensors at the ends
     prefix:str="",

@@ -114,6 +114,7 @@ def neutral_pool(mapper, corpus):  # -> Pool
     if mapper.neutral is not None: return Pool(f"mean neutral of '{name}'", mapper.neutral[None])
     raise CmetError(f"the mapper's corpus '{name}' has no neutral speech", "give neutral speech with --from")
 
+# %% ../nbs/80_edit.ipynb #80_edit-016
 def speech_vector(
     to,  # Pool of the wanted emotion
     frm,  # Pool of the present one
@@ -129,7 +130,7 @@ def speech_vector(
     unit = feature_unit(corpus) if corpus.meta.get("encoder") == encoder else None
     return Vector(values, "speech", ((1, to), (-1, frm)), encoder=encoder, unit=unit)
 
-# %% ../nbs/80_edit.ipynb #80_edit-016
+# %% ../nbs/80_edit.ipynb #80_edit-017
 def wanted_vector(
     mapper, corpus, encoder,  # encoder: a SpeechEncoder
     to=(), frm=(),  # files
@@ -146,7 +147,7 @@ def wanted_vector(
     if np.abs(found.values).max() > 1e-6: return found
     raise CmetError("the speech vector is zero", "give speech that differs from where the video starts")
 
-# %% ../nbs/80_edit.ipynb #80_edit-020
+# %% ../nbs/80_edit.ipynb #80_edit-021
 LABEL = "edited face made by cmet"
 PARTS = ("cmet", "numpy", "scipy", "av", "mediapipe", "opensmile", "torch", "funasr")
 
@@ -179,7 +180,7 @@ def provenance(
         "codec": {"name": codec.name, "dim": codec.dim, "learned_from": learned, "mean_change": moved},
         "strength": strength, "versions": versions()}
 
-# %% ../nbs/80_edit.ipynb #80_edit-023
+# %% ../nbs/80_edit.ipynb #80_edit-024
 def _counted(frames, bar, text):
     "The same frames, counted on a progress bar."
     bar.set_description(text)
@@ -207,7 +208,7 @@ def face_change(
     if seen.any(): delta[seen] = strength*mapper.predict(vector, face[seen])
     return delta
 
-# %% ../nbs/80_edit.ipynb #80_edit-025
+# %% ../nbs/80_edit.ipynb #80_edit-026
 def save_edit(out, source, frames, story:dict) -> Path:
     "Write the mp4 and the JSON beside it; neither takes its name before both are complete."
     with atomic(out.with_suffix(".json")) as beside, atomic(out) as temp:
@@ -217,7 +218,7 @@ def save_edit(out, source, frames, story:dict) -> Path:
         beside.write_text(json.dumps(story, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return out
 
-# %% ../nbs/80_edit.ipynb #80_edit-026
+# %% ../nbs/80_edit.ipynb #80_edit-027
 def edit_video(
     video,  # path of a talking face, or of a still image
     out,  # the mp4 to write; a JSON beside it says what made it

@@ -52,7 +52,8 @@ DIRECTION = ("plain", "squared", None)
 def contrast(kind:str, visual, speech, label, temperature:float):
     "One direction's alignment loss, in float32 at least."
     visual, speech = at_least_float(visual), at_least_float(speech)
-    return info_nce(visual, speech, temperature) if kind == "info_nce" else supcon(visual, speech, label, temperature)
+    if kind == "info_nce": return info_nce(visual, speech, temperature)
+    return supcon(visual, speech, label, temperature)
 
 def pair_tokens(
     z_face,  # [2B, T, W] tokens of the current face, both directions
@@ -71,12 +72,14 @@ def objective(
     bidirectional:bool=True, weights=(1., .1, .05), temperature:float=.1,
 ) -> tuple:  # (loss, [recon, contrastive, direction] without weights)
     "The training loss and its three parts; a part that is switched off is 0."
+    off = target.new_zeros(())
     delta, measure = at_least_float(delta), RECON[recon]
     there, back = delta.chunk(2)
     sides = ((there, target), (back, -target))[:1 + bidirectional]
     parts = [sum(measure(d, t[:, None].expand_as(d)) for d, t in sides)/len(sides)]
     visual, *speech = tokens
     ways = ((visual, speech[0], label[0]), (-visual, speech[1], label[1]))[:1 + bidirectional]
-    parts.append(sum(contrast(contrastive, *w, temperature) for w in ways)/len(ways) if contrastive else delta.new_zeros(()))
-    parts.append(directional(there, back, direction == "squared") if direction else delta.new_zeros(()))
+    meet = lambda w: contrast(contrastive, *w, temperature)
+    parts.append(sum(map(meet, ways))/len(ways) if contrastive else off)
+    parts.append(directional(there, back, direction == "squared") if direction else off)
     return sum(w*p for w, p in zip(weights, parts)), torch.stack(parts).detach()

@@ -124,8 +124,7 @@ def choose_penalty(
     X:np.ndarray,  # [P, S] standardised speech differences
     Y:np.ndarray,  # [P, D] standardised face differences
     combos:np.ndarray,  # [P, 4] of (voice, person, i, j)
-    penalties=PENALTIES,
-    folds:int=6,
+    penalties=PENALTIES, folds:int=6,
 ) -> tuple:  # (penalty, retrieval at each penalty, predictions [P, D] for left-out pairs at that penalty)
     "Cross-validation over voices; with one voice none is left out, and the penalty is the only one, or 1."
     out, names = np.zeros((len(penalties), *Y.shape)), np.unique(combos[:, 0])

@@ -33,7 +33,8 @@ def roll(
     training, out = model.training, []
     model.eval()
     for rows in torch.arange(len(true), device=deck.device).split(chunk):
-        out.append(_roll(model, reference, voice[rows, None], frames[rows], true[rows, None].expand(-1, T, -1)))
+        answer = true[rows, None].expand(-1, T, -1)
+        out.append(_roll(model, reference, voice[rows, None], frames[rows], answer))
     model.train(training)
     return torch.cat(out), true, deck.label
 
@@ -65,8 +66,9 @@ def scores(
     "What the predictions of `roll` are worth."
     mean = guess.mean((1, 2))
     error = (guess - true[:, None, None]).square().mean((0, 2, 3))
-    return {"cosine": F.cosine_similarity(mean, true).mean().item(), "retrieval": found(mean, true, label).float().mean().item(),
-            "mse": error.mean().item(), "error": error.tolist()}
+    cosine, right = F.cosine_similarity(mean, true), found(mean, true, label).float()
+    return {"cosine": cosine.mean().item(), "retrieval": right.mean().item(), "mse": error.mean().item(),
+            "error": error.tolist()}
 
 def evaluate(model, deck, reference:str="self", T:int=5, n:int=4, seed:int=0) -> dict:
     "Scores of a network on every pair of a deck."

@@ -43,6 +43,7 @@ def test_planted_map_is_found_for_a_stranger(name):
     assert .8 < np.median(sizes) < 1.25
 
 
+@pytest.mark.filterwarnings("ignore:the voices hardly predict")
 def test_gain_gives_back_what_ridge_shrinks():
     c, felt, M = planted(seed=2, noise=6.)
     train, test = hold_out(c, ["S5"])
@@ -53,6 +54,7 @@ def test_gain_gives_back_what_ridge_shrinks():
     assert np.allclose(full.state["weight"], plain.state["weight"]*full.config["report"]["gain"], atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:the voices hardly predict")
 def test_shuffled_faces_teach_nothing():
     # The check of the check: with the link between voice and face cut, the planted map must not be found.
     g = np.random.default_rng(1)
@@ -159,6 +161,7 @@ def test_voices_that_hardly_predict_are_reported():
         RidgeMapper().fit(CORPUS)
 
 
+@pytest.mark.filterwarnings("ignore:the voices hardly predict")
 def test_penalty_follows_the_noise():
     low, high = (RidgeMapper(pairs=500).fit(planted(noise=n, S=60)[0]).config["report"] for n in (.1, 10.))
     assert low["penalty"] <= high["penalty"] and max(low["left_out_retrieval"]) > max(high["left_out_retrieval"])
