@@ -383,11 +383,19 @@ def test_clips_that_lack_a_modality_are_left_out():
     assert draw(deck, 500, torch.Generator().manual_seed(0)).speech.isfinite().all()
 
 
+BARE = "import sys\nfor m in 'pandas scipy matplotlib safetensors tqdm PIL cv2 av soundfile sklearn skimage pyarrow funasr mediapipe opensmile'.split(): sys.modules[m] = None\n"
+
+
 def test_runs_with_torch_and_numpy_alone(tmp_path):
-    bare = "import sys\nfor m in 'pandas scipy matplotlib safetensors tqdm PIL cv2 av soundfile sklearn skimage pyarrow funasr mediapipe opensmile'.split(): sys.modules[m] = None\n"
-    code = bare + f"sys.path.insert(0, {str(HERE)!r}); import tiny; tiny.main({str(tmp_path)!r}, 6, 'save=3')"
+    code = BARE + f"sys.path.insert(0, {str(HERE)!r}); import tiny; tiny.main({str(tmp_path)!r}, 6, 'save=3')"
     p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert p.returncode == 0 and json.loads(p.stdout)["at"] == 6, p.stderr
+
+
+def test_benchmark_runs_with_torch_and_numpy_alone():
+    code = BARE + f"import runpy; sys.argv = ['x', '--quick']; runpy.run_path({str(HERE.parent/'benchmarks'/'train_step.py')!r}, run_name='__main__')"
+    p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert p.returncode == 0 and "| one pass, bfloat16 |" in p.stdout, p.stderr
 
 
 def test_log_can_be_read_by_anything(tmp_path):
