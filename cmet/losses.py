@@ -63,6 +63,7 @@ def pair_tokens(
     here, there = z_face.mean(1).chunk(2)
     return there - here, *z_speech[:, 0].chunk(2)
 
+# %% ../nbs/66_losses.ipynb #66_losses-012
 def objective(
     delta,  # [2B, T, D] predictions of both directions
     target,  # [B, D] true vectors i -> j

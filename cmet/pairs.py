@@ -205,12 +205,8 @@ def draw(
 # %% ../nbs/67_pairs.ipynb #67_pairs-026
 class Sampler:
     "Deals batches of pairs; the same seed deals the same samples on any number of processes."
-    def __init__(self, deck:Deck,
-        batch:int=128,  # samples a step, over all processes
-        seed:int=0, shots:int|None=10, T:int=5, before:int=0,
-        ahead:int=8,  # batches drawn at once
-        rank:int=0, world:int=1,  # which share, of how many
-    ):
+    def __init__(self, deck:Deck, batch:int=128, seed:int=0, shots:int|None=10, T:int=5, before:int=0,
+                 ahead:int=8, rank:int=0, world:int=1):  # batch: over all processes; ahead: batches at once
         self.deck, self.ahead, self.share = deck, ahead, batch//world
         self.options = dict(shots=shots, T=T, before=before)
         self.generator = torch.Generator(deck.device).manual_seed(seed)
@@ -224,9 +220,8 @@ class Sampler:
         if not self.at:
             self.before = self.generator.get_state()
             self._deal()
-        cut = slice(self.at*self.share, (self.at + 1)*self.share)
+        b, cut = self.block, slice(self.at*self.share, (self.at + 1)*self.share)
         self.at = (self.at + 1) % self.ahead
-        b = self.block
         return Batch(b.speech[cut], b.target[cut], *(x[:, cut] for x in b[2:]))
 
     def state(self) -> tuple:  # (Tensor uint8, int)

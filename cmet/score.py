@@ -58,6 +58,7 @@ def found(
     cosine = F.normalize(guess, dim=1) @ F.normalize(means, dim=1).T
     return cosine.masked_fill(label[:, :1] != kinds[:, 0], -2).argmax(1) == kind
 
+# %% ../nbs/68_score.ipynb #68_score-008
 def scores(
     guess,  # [P, n, T, D] predictions
     true,  # [P, D]
