@@ -1,5 +1,6 @@
 # make demo   the main job on built-in input, into out/        make lab   JupyterLab on the kit
 # make test   everything that must hold                        make nbs   run all notebooks again and keep their outputs
+# make bench  the speed of training, into benchmarks/
 # Another Python (3.10 to 3.12): make PYTHON=python3.12 demo
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ STAMP := $(VENV)/installed
 ASROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test sync lab nbs install
+.PHONY: demo test sync lab nbs bench install
 
 demo: install
 	$(BIN)/cmet demo --out out
@@ -24,6 +25,10 @@ sync: install
 
 lab: install
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab $(ASROOT) $(LAB)
+
+# How long a training step of the paper's configuration takes; the table is kept under benchmarks/.
+bench: install
+	$(BIN)/python benchmarks/train_step.py
 
 nbs: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR nbs/*.ipynb

@@ -64,7 +64,7 @@ def test_every_line_is_of_a_kind_that_is_checked():
     assert set(re.findall(r"```(\w+)", README)) == {"bash", "python", "powershell"}
 
 
-@pytest.mark.parametrize("line", lines("make") + ["make lab", "make nbs"])
+@pytest.mark.parametrize("line", lines("make") + ["make lab", "make nbs", "make bench"])
 def test_make(line):
     if not shutil.which("make"): pytest.skip("no make here")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
