@@ -70,7 +70,7 @@ def test_make(line):
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     run = subprocess.run([*shlex.split(line), "-n"], cwd=ROOT, env=env, **TEXT)
     assert run.returncode == 0, run.stderr
-    wanted = {"demo": "cmet demo", "test": "pytest", "lab": "jupyter lab", "nbs": "nbconvert"}
+    wanted = {"demo": "cmet demo", "test": "pytest", "lab": "jupyter lab", "nbs": "nbconvert", "bench": "train_step.py"}
     assert wanted[line.split()[1]] in run.stdout and f"`{line}`" in README
 
 
