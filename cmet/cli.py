@@ -41,9 +41,9 @@ def studio(args):
     print(f"{make(args.out, seed=args.seed)}: the built-in corpus")
 
 def assets(args):
-    "`cmet assets`: files that can be added to the kit, and whether they are here."
-    from cmet.assets import where
-    print(where().to_string())
+    "`cmet assets`: files that can be added to the kit: list, get, verify, where."
+    from cmet.obtain import command
+    command(args.verb, args.names, args.yes)
 
 # %% ../nbs/99_cli.ipynb #99_cli-006
 class _Parser(argparse.ArgumentParser):
@@ -77,7 +77,14 @@ def _studio_arguments(p):
     p.add_argument("--out", metavar="DIR", help="folder to write to (default: the built-in one)")
     p.add_argument("--seed", type=int, default=0, help="of all random draws (default 0)")
 
-COMMANDS = {edit: _edit_arguments, demo: _demo_arguments, studio: _studio_arguments, assets: lambda p: None}
+def _assets_arguments(p):
+    p.add_argument("verb", nargs="?", default="list", choices=("list", "get", "verify", "where"),
+                   help="list what there is (default), get, verify, or print where it lies")
+    p.add_argument("names", nargs="*", metavar="NAME", help="of the list; verify without a name: all")
+    p.add_argument("--yes", action="store_true", help="get: agree to the terms without being asked")
+
+COMMANDS = {edit: _edit_arguments, demo: _demo_arguments, studio: _studio_arguments,
+            assets: _assets_arguments}
 
 def parser() -> argparse.ArgumentParser:
     "The arguments of all commands."
@@ -139,7 +146,7 @@ def main(
         except CmetError as e:
             print("cmet: " + " ".join(str(e).split()), file=sys.stderr)
             return 2
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as e:
             nothing = ", nothing was written" if args is not None and args.run is edit else ""
-            print(f"cmet: stopped{nothing}", file=sys.stderr)
+            print("cmet: stopped" + (f"; {e}" if e.args else nothing), file=sys.stderr)
             return 130

@@ -64,7 +64,7 @@ def test_wrong_arguments_are_one_line(argv, capsys):
 
 def test_assets_are_listed(capsys):
     assert main(["assets"]) == 0 and "face_landmarker.task" in capsys.readouterr().out
-    assert main(["assets", "list"]) == 2
+    assert main(["assets", "list"]) == 0 and main(["assets", "shelve"]) == 2
 
 
 @pytest.mark.parametrize("command, ends", [("demo", "cmet: stopped\n"), ("studio", "cmet: stopped\n")])
