@@ -135,7 +135,9 @@ def draw_pairs(
     if not len(table): raise CmetError(f"no speaker of '{corpus.name}' has speech and face of two emotions",
                                        "add such clips, or pair speakers with across=True")
     if n is not None: table = table[g.integers(len(table), size=n)]
-    voice, face = (p.draw(table[:, c + 1], shots, g) - p.draw(table[:, c], shots, g)
+    # The same seeds for voice and face: where both have the same clips, the same are drawn.
+    here, there = g.integers(2**32, size=2)
+    voice, face = (p.draw(table[:, c + 1], shots, there) - p.draw(table[:, c], shots, here)
                    for p, c in ((s, 0), (f, 2)))
     combos = np.array([(s.keys[a][0], f.keys[c][0], s.keys[a][1], s.keys[b][1]) for a, b, c, _ in table])
     return voice, face, combos

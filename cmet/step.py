@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REFERENCES', 'CHOICES', 'COUNTS', 'PairConfig', 'LossConfig', 'TrainConfig', 'rules', 'check_config', 'own_reference',
-           'make_reference', 'both', 'rate', 'Stepper', 'ask_self', 'compute', 'replay']
+           'make_reference', 'both', 'rate', 'Stepper', 'ask_self', 'asked_to_agree', 'compute', 'replay']
 
 # %% ../nbs/69_step.ipynb #69_step-002
 import math
@@ -15,7 +15,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from .core import CmetError
-from .losses import CONTRAST, DIRECTION, RECON, objective, pair_tokens
+from .losses import CONTRAST, DIRECTION, RECON, agreement, objective, pair_tokens
 from .pairs import Batch
 from .parallel import alone, share_batchnorm, together
 
@@ -30,6 +30,7 @@ class PairConfig:
     across: bool = False  # pair every voice with every face
     balance: bool = True  # every pair of emotions equally often
     standardise: bool = False  # measure in standard deviations inside speakers
+    relative: bool = False  # measure faces from the speaker's own neutral, so that identities look alike
     T: int = 5  # frames a window
     batch: int = 128  # samples a step, over all processes
     ahead: int = 8  # batches drawn at once
@@ -44,7 +45,8 @@ class LossConfig:
     direction: str|None = "plain"  # as in the paper; "squared", as in the code; None
     bidirectional: bool = True  # do the losses look at j -> i as well?
     weights: tuple = (1., .1, .05)  # of the three losses
-    temperature: float = .1  # of the contrastive loss
+    temperature: float = .1  # of the contrastive losses
+    answers: float = 0.  # weight of `agreement`, which the paper does not have
     reference: str = "self"  # "zero", "teacher", "self" or "scheduled"
     unroll: int = 1  # windows of its own history a network sees, with "self" and "scheduled"
     ramp: float = .5  # part of the training over which "scheduled" goes from teacher to self
@@ -94,6 +96,7 @@ def rules(c:TrainConfig):  # yields (field, is it possible?, remedy)
     yield "weight_decay", c.weight_decay == 0 or _positive(c.weight_decay), "use 0 or more"
     good = len(c.weights) == 3 and all(w == 0 or _positive(w) for w in c.weights)
     yield "weights", good, "give three numbers, 0 or more"
+    yield "answers", c.answers == 0 or _positive(c.answers), "use 0 or more"
     yield "batch", c.contrastive is None or c.batch > 1, "contrast needs 2 samples; or use contrastive=None"
     yield "patience", c.patience is None or bool(c.held_speakers), "name held_speakers to validate on"
     yield "direction", c.direction is None or c.bidirectional, "it needs bidirectional=True; or use None"
@@ -162,7 +165,7 @@ class Stepper:
         lr = torch.tensor(config.lr, device=device) if config.graph else config.lr
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr, weight_decay=config.weight_decay,
                                            fused=self.kind in ("cpu", "cuda"), capturable=config.graph)
-        self.sums, self.chance = torch.zeros(4, device=device), torch.zeros((), device=device)
+        self.sums, self.chance = torch.zeros(5, device=device), torch.zeros((), device=device)
         self.static, self.graph, self.warm = None, None, 0
 
     def cast(self): return torch.autocast(self.kind, torch.bfloat16) if self.config.bf16 else nullcontext()
@@ -184,8 +187,14 @@ def ask_self(s:Stepper, speech, face, past):
     s.model.train()
     return out
 
+def asked_to_agree(delta, batch:Batch, temperature:float):
+    "`agreement` over the batch of all processes."
+    there, back = (together(d) for d in delta.mean(1).chunk(2))
+    target, label = together(batch.target), together(batch.label.T).T
+    return agreement(torch.cat([there, back]), target, label, temperature)
+
 def compute(s:Stepper, batch:Batch):
-    "A step's work; adds the loss and its three parts to `sums`."
+    "A step's work; adds the loss and its four parts to `sums`."
     c = s.config
     speech, target, face, past, coin = both(batch, c.T)
     own = lambda: ask_self(s, speech, face, past)
@@ -196,9 +205,11 @@ def compute(s:Stepper, batch:Batch):
     if c.contrastive: tokens, label = [together(t) for t in tokens], together(label.T).T
     loss, parts = s.objective(delta, batch.target, tokens, label, c.recon, c.contrastive, c.direction,
                               c.bidirectional, c.weights, c.temperature)
+    agree = asked_to_agree(delta, batch, c.temperature) if c.answers else loss.new_zeros(())
+    loss = loss + c.answers*agree
     loss.backward()
     s.optimizer.step()
-    s.sums += torch.cat([loss.detach()[None], parts]).to(s.sums.dtype)
+    s.sums += torch.cat([loss.detach()[None], parts, agree.detach()[None]]).to(s.sums.dtype)
 
 # %% ../nbs/69_step.ipynb #69_step-025
 def replay(s:Stepper, batch:Batch):

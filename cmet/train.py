@@ -36,13 +36,14 @@ def make_decks(
 ) -> tuple:  # (train, valid): Deck, Deck or None
     "The training deck and, if speakers are held out, the validation deck."
     parts, c = split(corpus, config.held_speakers, config.held_emotions), config
-    train = Deck(corpus, parts["train"], c.across, c.balance, c.standardise, device=device)
+    units = dict(relative=c.relative, device=device)
+    train = Deck(corpus, parts["train"], c.across, c.balance, c.standardise, **units)
     speakers = {s for s, _ in train.voices.keys}
     if len(speakers) < c.min_speakers:
         raise CmetError(f"min_speakers = {c.min_speakers}: the training part has {len(speakers)} speaker",
                         "hold out fewer, add speakers, or lower min_speakers and read results with care")
     if not c.held_speakers: return train, None
-    try: return train, Deck(corpus, parts["valid"], c.across, scale=train.scale, device=device)
+    try: return train, Deck(corpus, parts["valid"], c.across, scale=train.scale, **units)
     except CmetError as e: raise CmetError(f"held_speakers, to validate on: {e.cause}", e.remedy) from e
 
 def check_model(model, deck:Deck, T:int):
@@ -59,7 +60,8 @@ def check_model(model, deck:Deck, T:int):
     if not fits: raise CmetError(cause, "make it for these widths and this T")
 
 # %% ../nbs/70_train.ipynb #70_train-008
-COLUMNS = ("step", "loss", "recon", "contrastive", "direction", "cosine", "retrieval", "mse", "seconds")
+COLUMNS = ("step", "loss", "recon", "contrastive", "direction", "answers", "cosine", "retrieval", "mse",
+           "seconds")
 
 def _bar(steps:int, at:int):
     "A progress bar, where tqdm is installed."

@@ -7,9 +7,9 @@ import pytest
 
 from cmet.core import CmetError, find_data
 from cmet.corpus import concat, make_corpus
-from cmet.mappers import (LabelMapper, RidgeMapper, check_corpus, load_mapper, mapper, retrieval, ridge_path, save_mapper,
-                          speaker_scale)
-from cmet.sampling import hold_out, pools
+from cmet.mappers import MAPPERS, LabelMapper, RidgeMapper, configured, load_mapper, mapper, save_mapper
+from cmet.regression import retrieval, ridge_path
+from cmet.sampling import check_corpus, hold_out, pools, speaker_scale
 from cmet.vectors import Vector, direction
 
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fear", "surprised")
@@ -109,6 +109,86 @@ def test_neutral_is_the_mean_over_speakers():
     m, clips = LabelMapper().fit(train), train.clips
     means = [train.speech[(clips["speaker"] == s) & (clips["emotion"] == "neutral")].mean(0) for s in train.speakers]
     assert np.allclose(m.neutral, np.mean(means, 0), atol=1e-4) and (m.encoder, m.codec) == ("enc", "cod")
+
+
+# every mapper
+
+QUICK = {"transformer": dict(network=dict(width=32, window=2), train=dict(steps=150, batch=32)), "memory": dict(steps=300)}
+LEAST = {"absolute": .3, "procrustes": .6, "image": .8, "neighbour": .8, "memory": .8, "transformer": .8}
+
+
+def quick(name): return mapper(name, **QUICK.get(name, {}))
+
+
+@pytest.mark.parametrize("name", sorted(LEAST))
+def test_every_mapper_finds_the_planted_map(name):
+    train, test = hold_out(CORPUS, ["S5"])
+    m, at_rest = quick(name).fit(train), test.face_of(0)
+    rest = np.repeat(at_rest.mean(0, keepdims=True), 3, 0)
+    own = (at_rest.mean(0) - train.select((train.clips["emotion"] == "neutral").to_numpy()).face.mean(0))*(name == "image")
+    found = [cos(m.predict(direction(test, e), rest)[0] + own, FELT[e] @ M) for e in EMOTIONS[1:]]
+    assert np.mean(found) > LEAST[name], found
+
+
+@pytest.mark.parametrize("name", sorted(MAPPERS))
+def test_every_mapper_survives_the_disk_and_is_seeded(tmp_path, name):
+    m, twin = quick(name).fit(CORPUS), quick(name).fit(CORPUS)
+    assert m.state.keys() == twin.state.keys() and all(np.array_equal(m.state[k], twin.state[k]) for k in m.state)
+    again, v = load_mapper(m.save(tmp_path/"m.safetensors")), direction(CORPUS, "angry")
+    assert type(again) is type(m) and np.array_equal(again.predict(v, REST), m.predict(v, REST))
+    assert json.loads(json.dumps(m.config)) == again.config
+    assert m.predict(v, np.zeros((0, 5))).shape == (0, 5)
+
+
+@pytest.mark.parametrize("name", sorted(MAPPERS))
+def test_a_click_in_a_recording_has_no_more_say_than_five_spreads(name):
+    m, v = quick(name).fit(CORPUS), direction(CORPUS, "sad").values
+    spread = speaker_scale(pools(CORPUS))[3]
+    loud, limited = (m.predict(np.r_[v[:3], x, v[4:]], REST) for x in (1e6, 5*spread))
+    assert np.allclose(loud, limited, atol=1e-4)
+
+
+@pytest.mark.parametrize("change", [
+    lambda m: m.state.pop("net.head.0.weight"), lambda m: m.state.update({"net.extra": np.zeros(3, np.float32)}),
+    lambda m: m.state.update({"net.head.0.weight": np.zeros((3, 3), np.float32)}),
+    lambda m: m.state["net.head.2.bias"].__setitem__(0, np.nan), lambda m: m.config["network"].update(width=-1),
+    lambda m: m.state.pop("scale.face"), lambda m: m.state.update({"scale.speech": np.zeros(3, np.float32)})])
+def test_a_transformer_that_could_not_predict_is_refused(tmp_path, change):
+    m = quick("transformer").fit(CORPUS)
+    m.state = {k: v.copy() for k, v in m.state.items()}
+    change(m)
+    m.save(tmp_path/"m.safetensors")
+    with pytest.raises(CmetError, match="is no mapper of cmet"): load_mapper(tmp_path/"m.safetensors")
+
+
+def test_a_transformer_killed_half_way_goes_on(tmp_path):
+    long = dict(network=dict(width=32, window=2), train=dict(steps=20, batch=16, save=5))
+    whole = mapper("transformer", **long).fit(CORPUS)
+    from cmet.train import Trainer
+    step, count = Trainer.__call__, []
+
+    def stops(self, *a):
+        count.append(1)
+        if len(count) == 13: raise KeyboardInterrupt
+        return step(self, *a)
+    Trainer.__call__ = stops
+    try:
+        with pytest.raises(KeyboardInterrupt): mapper("transformer", folder=tmp_path, **long).fit(CORPUS)
+    finally: del Trainer.__call__
+    again = mapper("transformer", folder=tmp_path, **long).fit(CORPUS)
+    assert all(np.array_equal(again.state[k], x) for k, x in whole.state.items())
+
+
+@pytest.mark.parametrize("name, settings, word", [
+    ("label", ["speed=3"], "no setting 'speed=3'"), ("transformer", ["steps"], "no setting 'steps'"),
+    ("transformer", ["seed=3"], "no setting"), ("rigde", [], "did you mean ridge")])
+def test_settings_that_do_not_exist(name, settings, word):
+    with pytest.raises(CmetError, match=word): configured(name, settings)
+
+
+def test_bad_settings_name_their_field():
+    for text, word in (("steps=-1", "steps"), ("width=7", "width"), ("reference=never", "reference")):
+        with pytest.raises(CmetError, match=word): configured("transformer", [text]).fit(CORPUS)
 
 
 # the hard real case: several voices, the faces of one person, one clip each
