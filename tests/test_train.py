@@ -174,12 +174,12 @@ def test_every_choice_trains(reference, option):
 
 
 def test_it_learns_and_stops_early_with_the_best_weights(tmp_path):
-    config = TrainConfig(held_speakers=("S3",), reference="self", **BASE | dict(steps=400, batch=16, evaluate=20, patience=4, every=20))
+    config = TrainConfig(held_speakers=("S3",), reference="self", **BASE | dict(steps=400, batch=16, evaluate=10, patience=8, every=10))
     t = fit(Net(drop=0), CORPUS, config, tmp_path)
     exams = [r["cosine"] for r in t.history if "cosine" in r]
     assert max(exams) > .7 > .3 > exams[0] and t.score == max(exams)
     assert evaluate(t.model, t.valid)["cosine"] == pytest.approx(t.score, abs=1e-6)
-    if t.at < 400: assert t.at == 20*(np.argmax(exams) + 1 + 4)
+    if t.at < 400: assert t.at == 10*(np.argmax(exams) + 1 + 8)
     saved, meta = load_tensors(tmp_path/"trained.safetensors")
     assert all(torch.equal(saved[f"model/{k}"], v) for k, v in t.model.state_dict().items()) and meta["score"] == t.score
     again = fit(Net(seed=5), CORPUS, config, tmp_path)  # a finished training is not trained further

@@ -5,7 +5,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from cmet.core import CmetError, find_data
 from cmet.corpus import make_corpus
-from cmet.grammar import linear
+from cmet.grammar import LONGEST, linear, written
 from cmet.vectors import Vector, bootstrap, compose, cosine, direction, feature_unit, norm_interval, pool
 
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fear")
@@ -34,9 +34,34 @@ legal = st.recursive(name, lambda e: st.one_of(
     st.tuples(e, st.sampled_from("+-"), e).map(" ".join), e.map("({})".format), e.map("-({})".format),
     st.tuples(number, e).map(lambda t: f"{t[0]}*({t[1]})"), st.tuples(e, number).map(lambda t: f"({t[0]}) * {t[1]}")),
     max_leaves=8)
+noise = st.one_of(st.text(max_size=600), st.text("()*+-/.,:[]{}'\"\\ #happysd0123e_\n\0@=<", max_size=80),
+                  st.lists(st.sampled_from(["happy", "sad", "(", ")", "-", "+", "*", "**", "/", "2", "1e400", "0x", ".", "[0]",
+                                            "lambda:", "if", "None", "True", "__class__", "()", "\t", "ＨＡＰＰＹ", "\ud800"]),
+                           max_size=30).map("".join))
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=2000, deadline=None)
+@given(st.one_of(legal, noise))
+@example("-"*499 + "x")
+@example("("*240 + "happy" + ")"*240)
+@example("+".join(["ha"]*160))
+@example("9"*499)
+@example("happy*1e8*1e8*1e8")
+@example("happy + " + "1e8*"*50 + "0*sad")
+@example("happy if sad else fear")
+@example("[x for x in ().__class__.__base__.__subclasses__()]")
+@example("happy := 1")
+@example("f'{happy}'")
+def test_2000_expressions_are_weights_or_a_cmet_error_and_round_trip(text):
+    try: found = linear(text)
+    except CmetError: return
+    assert found and all(type(k) is str and k.isidentifier() and np.isfinite(w) for k, w in found.items())
+    again = written(found)
+    try: assert linear(again) == found and written(linear(again)) == again
+    except CmetError: assert len(again) > LONGEST  # a short product can be a long sum
+
+
+@settings(max_examples=300, deadline=None)
 @given(legal)
 def test_legal_expressions_equal_plain_arithmetic(text):
     try: v = compose(text, CORPUS)
@@ -49,23 +74,25 @@ def test_legal_expressions_equal_plain_arithmetic(text):
     assert np.allclose(v.values, expected, rtol=1e-4, atol=1e-4*max(1, np.abs(expected).max()))
 
 
-@settings(max_examples=1000, deadline=None)
-@given(st.one_of(st.text(max_size=600), st.text("()*+-/.,:[]{}'\"\\ #happysd0123e_\n\0@=<", max_size=80),
-                 st.lists(st.sampled_from(["happy", "sad", "(", ")", "-", "+", "*", "**", "/", "2", "1e400", "0x", ".", "[0]",
-                                           "lambda:", "if", "None", "True", "__class__", "()", "\t", "ＨＡＰＰＹ", "\ud800"]),
-                          max_size=30).map("".join)))
-@example("-"*499 + "x")
-@example("("*240 + "happy" + ")"*240)
-@example("9"*499)
-@example("happy*1e8*1e8*1e8")
-@example("happy if sad else fear")
-@example("[x for x in ().__class__.__base__.__subclasses__()]")
-@example("happy := 1")
-@example("f'{happy}'")
+@settings(max_examples=300, deadline=None)
+@given(noise)
 def test_any_text_is_a_vector_or_a_cmet_error(text):
     try: v = compose(text, CORPUS)
     except CmetError: return
     assert isinstance(v, Vector) and np.isfinite(v.values).all() and v.values.shape == (6,)
+
+
+def test_no_expression_is_ever_run(monkeypatch):
+    "Nothing is evaluated, executed or compiled to code; a syntax tree (flag 0x400) is all that is made of a text."
+    import builtins
+    ran, parse = [], builtins.compile
+    with monkeypatch.context() as m:
+        for name in ("eval", "exec"): m.setattr(builtins, name, lambda *a, name=name: ran.append(name))
+        m.setattr(builtins, "compile", lambda *a, **k: (0x400 in (*a[3:], *k.values()) or ran.append("compile")) and parse(*a, **k))
+        for text in ("happy - 0.5*sad", "happy.values", "happy.__class__", "print", "(happy).real", "happy()", "__builtins__"):
+            try: linear(text)
+            except CmetError: pass
+    assert not ran
 
 
 @pytest.mark.parametrize("bad", ["True*happy", "happy*False", "1j*happy", "'a'*2", "...", "happy.real", "happy()", "(happy, sad)",

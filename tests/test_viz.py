@@ -60,3 +60,29 @@ def test_au_bars():
     assert axes.get_xlabel() and axes.get_ylabel() and axes.figure.get_suptitle() == "what to see"
     assert len(viz.au_bars(v).axes[0].patches) == 17
     with pytest.raises(CmetError, match="17 action units"): viz.au_bars(np.zeros(10))
+
+
+def test_strength_strip_shows_what_the_codec_made():
+    class Codec:
+        def edit(self, frames, delta): return np.stack([np.full_like(f, int(10*d[0])) for f, d in zip(frames, delta)])
+    image = viz.strength_strip(frame(0), {"happy": [1.], "sad": [2.]}, Codec(), (1, 5), "what to see")
+    assert contains(image, frame(0)) and all(contains(image, np.full((60, 80, 3), v, np.uint8)) for v in (10, 20, 50, 100))
+
+
+def test_time_curves():
+    t = np.linspace(0, 1, 9)
+    fig = viz.time_curves(t, {"happy": t, "AU12": 2*t, "AU01": 3*t}, "what to see", "weight", [.5])
+    happy, one, two, key = fig.axes[0].lines
+    assert happy.get_color() == viz.PALETTE["happy"] and one.get_color() == two.get_color() == viz.INK
+    assert one.get_linestyle() != two.get_linestyle() and np.allclose(key.get_xdata(), .5)
+    assert fig.get_suptitle() == "what to see" and fig.axes[0].get_ylabel() == "weight"
+
+
+def test_cosine_map_puts_the_similar_side_by_side():
+    g = np.random.default_rng(0)
+    a, b = g.normal(size=(2, 9))
+    fig = viz.cosine_map({"a1": a, "b1": b, "a2": a + .1*g.normal(size=9), "b2": 2*b}, "what to see")
+    order = [t.get_text() for t in fig.axes[1].get_yticklabels()]
+    assert {"".join(sorted(order[:2])), "".join(sorted(order[2:]))} == {"a1a2", "b1b2"}
+    assert sum(t.get_text() == "1.00" for t in fig.axes[1].texts) >= 4
+    with pytest.raises(CmetError, match="two at least"): viz.cosine_map({"a": a})
