@@ -70,9 +70,9 @@ def _edit_arguments(p):
     add("--vector", metavar="EXPR", help='instead of --to: emotions of the corpus, "happy - 0.5*sad"')
     add("--strength", default=1.0, metavar="S", help="how much of it: 1 is natural, 0 none (default 1)")
     add("--mapper", default="transformer", metavar="M",
-        help="from speech to face: transformer, ridge, label, … or a saved .safetensors (default transformer)")
+        help="from speech to face: transformer, ridge, label, …, cmet-official, a .safetensors (default transformer)")
     add("--codec", default="mesh", metavar="C", 
-        help="way to move the face: mesh or a saved .safetensors (default mesh)")
+        help="way to move the face: mesh, edtalk or a saved .safetensors (default mesh)")
     add("--encoder", metavar="E", help="way to hear the speech (default: the mapper's own)")
     add("--corpus", default="studio", metavar="DIR",
         help="what the mapper learns from (default: the built-in synthetic studio)")

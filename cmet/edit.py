@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIMIT', 'SOUNDS', 'LABEL', 'PARTS', 'check_request', 'speech_files', 'face_codec', 'shipped', 'fitted_mapper',
            'neutral_pool', 'speech_vector', 'wanted_vector', 'versions', 'provenance', 'find_face', 'face_change',
-           'save_edit', 'edit_video']
+           'save_edit', 'check_pair', 'edit_video']
 
 # %% ../nbs/80_edit.ipynb #80_edit-002
 import json
@@ -66,7 +66,10 @@ def face_codec(
     from cmet.mesh import MeshCodec, load_codec
     if Path(codec).suffix == ".safetensors": return load_codec(codec)
     if str(codec) == "mesh": return MeshCodec()
-    raise CmetError(f"unknown codec '{codec}'", "use mesh, or a .safetensors file of a learned one")
+    if str(codec) == "edtalk":
+        from cmet.codec import EDTalkCodec
+        return EDTalkCodec()
+    raise CmetError(f"unknown codec '{codec}'", "use mesh, edtalk, or a .safetensors file of a learned one")
 
 def shipped(name:str, corpus):  # -> Mapper or None
     "The mapper of that name that travels with the kit, if it was fitted to exactly this corpus."
@@ -86,6 +89,9 @@ def fitted_mapper(
     corpus = read_corpus(corpus) if isinstance(corpus, (str, Path)) else corpus
     if not isinstance(mapper, (str, Path)): return mapper, corpus
     if Path(mapper).suffix == ".safetensors": return load_mapper(mapper), corpus
+    if str(mapper) == "cmet-official":
+        from cmet.neural import official
+        return official(), corpus
     return shipped(str(mapper), corpus) or make_mapper(str(mapper)).fit(corpus), corpus
 
 # %% ../nbs/80_edit.ipynb #80_edit-014
@@ -202,6 +208,14 @@ def save_edit(out, source, frames, story:dict) -> Path:
     return out
 
 # %% ../nbs/80_edit.ipynb #80_edit-026
+def check_pair(mapper, codec, vector) -> None:
+    "A mapper and a codec that do not count the face alike raise `CmetError` before any frame is read."
+    width = getattr(mapper, "config", {}).get("widths", [0, codec.dim])[1]
+    if width != codec.dim:
+        raise CmetError(f"mapper '{mapper.kind}' gives {width} numbers, codec '{codec.name}' takes {codec.dim}",
+                        "edtalk wants --mapper cmet-official or one fitted on its faces; mesh wants 17 action units")
+    mapper.predict(vector, np.zeros((1, codec.dim), np.float32))
+
 def edit_video(
     video,  # path of a talking face, or of a still image
     out,  # the mp4 to write; a JSON beside it says what made it
@@ -223,7 +237,7 @@ def edit_video(
     to, frm = (speech_files(p, encoder.name) if p is not None else [] for p in (to, frm))
     out, strength = check_output(out, [source.path, *to, *frm], force, also=(".json",)), float(strength)
     v = wanted_vector(mapper, corpus, encoder, to, frm, vector)
-    mapper.predict(v, np.zeros((1, codec.dim), np.float32))
+    check_pair(mapper, codec, v)
     total, hidden = 2*(source.n_frames or 0), None if progress else True  # None: where there is no terminal
     with tqdm(total=total, unit="frame", leave=False, disable=hidden) as bar:
         track = find_face(codec, source, bar)

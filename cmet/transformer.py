@@ -212,9 +212,13 @@ def read_card(
         raise CmetError(f"'{folder}' holds no model of cmet ({e})", "save one first") from e
 
 def from_pretrained(
-    folder,  # that `save_pretrained` made
+    folder,  # that `save_pretrained` made; or "cmet-official", C-MET's published weights from the assets
 ) -> CrossModalTransformer:  # in evaluation mode, on the CPU
     "A stored model; a missing, damaged or foreign file raises `CmetError`."
+    if str(folder) == "cmet-official":
+        from cmet.assets import asset
+        from cmet.weights import read_weights
+        return load_official(read_weights(asset("cmet-official.pth")))
     from safetensors import SafetensorError
     from safetensors.torch import load_file
     about, path = read_card(folder), Path(folder)/FILES[0]
