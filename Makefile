@@ -1,6 +1,6 @@
 # make demo   the main job on built-in input, into out/        make lab   JupyterLab on the kit
 # make test   everything that must hold                        make nbs   run all notebooks again and keep their outputs
-# make bench  the speed of training, into benchmarks/
+# make bench  speed of training and editing, into benchmarks/  make app   the explorer as a page (Voilà)
 # Another Python (3.10 to 3.12): make PYTHON=python3.12 demo
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +9,7 @@ STAMP := $(VENV)/installed
 ASROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test sync lab nbs bench install
+.PHONY: demo test sync lab app nbs bench install
 
 demo: install
 	$(BIN)/cmet demo --out out
@@ -26,9 +26,15 @@ sync: install
 lab: install
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab $(ASROOT) $(LAB)
 
-# How long a training step of the paper's configuration takes; the table is kept under benchmarks/.
+# The explorer without code around it; uploads of up to 200 MB. APP="--port=8866 --no-browser --theme=dark" and the like.
+app: install
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/voila nbs/tutorials/explorer.ipynb $(APP) \
+	  --Voila.tornado_settings="{'websocket_max_message_size': 200000000}"
+
+# How long a training step of the paper's configuration takes, and editing with EDTalk; tables are kept under benchmarks/.
 bench: install
 	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/edit_speed.py
 
 nbs: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR nbs/*.ipynb

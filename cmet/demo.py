@@ -63,7 +63,7 @@ def _kept(groups, moments, keep:dict):
 
 def make_demo(
     out="out",  # folder, made if it is not there
-    strength:float=1.5,  # half as much again as the voice says, to be seen on a small picture
+    strength:float=2.0,  # twice what the voice says, to be seen on a small picture
 ) -> tuple:  # paths of demo.mp4 (with sound) and demo.png
     "The built-in portrait, unedited and with seven emotions, as a video and as a filmstrip."
     out, source, codec = make_folder(out), open_video(builtin("portrait.mp4")), face_codec()

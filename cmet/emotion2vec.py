@@ -16,6 +16,7 @@ import numpy as np
 from . import core
 from .assets import verified
 from .core import CmetError, cache_dir, find_data
+from .weights import read_weights as read_checkpoint
 
 # %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-005
 def check_spec(
@@ -69,22 +70,12 @@ def weights_file(
 
 def read_weights(
     path,  # a `model.pt` or `model.safetensors`
-) -> dict:  # name -> tensor; raises `CmetError` for a file that holds anything but tensors
-    "Weights as plain tensors; a pickle that would run code is refused unread."
-    import torch
-    from safetensors.torch import load_file
-    plain = Path(path).suffix == ".safetensors"
-    if not plain and torch.__version__ < (2, 6):
-        raise CmetError(f"torch {torch.__version__} could run a program in '{path}' (CVE-2025-32434)",
-                        "install torch 2.6 or newer, or put model.safetensors beside it")
-    try:
-        if plain: return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for key in ("state_dict", "model_state_dict", "model"): state = state.get(key, state)
-        return {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
-    except Exception as e:
-        remedy = "use the published file; the kit opens no file that can run a program"
-        raise CmetError(f"'{path}' is not a file of plain weights ({type(e).__name__})", remedy) from e
+) -> dict:  # name -> tensor; raises `CmetError` for a file that holds anything but plain values
+    "Weights as plain tensors; a pickle that would run code is refused unread (`09_weights`)."
+    state = read_checkpoint(path)
+    for key in ("state_dict", "model_state_dict", "model"):
+        state = state.get(key, state) if isinstance(state, dict) else {}
+    return {k: v for k, v in state.items() if hasattr(v, "dtype")}
 
 # %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-015
 def place_weights(

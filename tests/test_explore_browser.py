@@ -1,0 +1,286 @@
+"""The explorer in a real browser: Debian's Chromium, driven by Playwright, in JupyterLab and as a Voilà page.
+
+One journey each: move a slider, type an expression, type nonsense, go around with the keyboard, play, render, copy.
+Screenshots are kept in `out/`, to be looked at. Without Chromium or Playwright nothing is tested, and pytest says so.
+"""
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ("--no-sandbox --headless --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+         "--disable-component-update --disable-sync").split()
+LACKS = [what for what, here in (("Chromium (Debian: apt-get install chromium)", Path(CHROMIUM).exists()),
+                                 ("the package playwright", find_spec("playwright")), ("the package voila", find_spec("voila")),
+                                 ("JupyterLab", find_spec("jupyterlab"))) if not here]
+pytestmark = pytest.mark.skipif(bool(LACKS), reason=f"no browser tests: this machine lacks {', '.join(LACKS)}")
+
+
+def notebook(code):
+    cell = dict(cell_type="code", id="one", execution_count=None, metadata={}, outputs=[], source=code)
+    spec = {"display_name": "python3", "language": "python", "name": "python3"}
+    return json.dumps(dict(cells=[cell], metadata={"kernelspec": spec}, nbformat=4, nbformat_minor=5))
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def reachable(url):
+    try: return urllib.request.urlopen(url, timeout=5).status == 200
+    except urllib.error.HTTPError: return True
+    except OSError: return False
+
+
+def command(kind, folder, port, dark):
+    if kind == "voila":
+        return [sys.executable, "-m", "voila", "explorer.ipynb", "--no-browser", f"--port={port}",
+                f"--theme={'dark' if dark else 'light'}"], f"http://127.0.0.1:{port}/"
+    settings = folder/"settings"
+    for name, value in (("themes", {"theme": f"JupyterLab {'Dark' if dark else 'Light'}"}),
+                        ("notification", {"fetchNews": "false", "checkForUpdates": False})):
+        place = settings/"@jupyterlab"/"apputils-extension"
+        place.mkdir(parents=True, exist_ok=True)
+        (place/f"{name}.jupyterlab-settings").write_text(json.dumps(value))
+    return [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", f"--ServerApp.root_dir={folder}",
+            "--IdentityProvider.token=", f"--LabApp.user_settings_dir={settings}"], f"http://127.0.0.1:{port}/lab/tree/explorer.ipynb?reset"
+
+
+@contextmanager
+def served(kind, folder, dark=False, code="from cmet.explore import Explorer\nExplorer(folder='files').show()"):
+    "Address of a page that shows the explorer; files it makes go to `folder/files`."
+    folder = Path(folder)
+    (folder/"explorer.ipynb").write_text(notebook(code))
+    # Only what is installed in this environment counts, and nothing of the user's own settings.
+    own = {k: str(folder/"jupyter") for k in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")}
+    port = free_port()
+    run, url = command(kind, folder, port, dark)
+    with open(folder/"server.log", "w") as log:
+        process = subprocess.Popen(run, cwd=folder, env=os.environ | own, stdout=log, stderr=log)
+        try:
+            ping = f"http://127.0.0.1:{port}/" + ("lab" if kind == "lab" else "voila/static/none")
+            end = time.monotonic() + 90
+            while not reachable(ping):
+                assert process.poll() is None and time.monotonic() < end, (folder/"server.log").read_text()[-2000:]
+                time.sleep(.2)
+            yield url
+        finally:
+            process.terminate()
+            try: process.wait(20)
+            except subprocess.TimeoutExpired: process.kill()
+
+
+@contextmanager
+def browser(profile, width=1500, height=950):
+    "A page of a new browser without a past."
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        context = p.chromium.launch_persistent_context(str(profile), executable_path=CHROMIUM, args=FLAGS,
+                                                       viewport=dict(width=width, height=height))
+        context.set_default_timeout(90_000)
+        try: yield context.pages[0]
+        finally: context.close()
+
+
+def opened(page, kind, url):
+    "The page once the explorer shows its first picture."
+    page.goto(url)
+    if kind == "lab":
+        page.locator(".jp-Notebook .jp-InputArea-editor").first.click()
+        page.wait_for_function("() => document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
+        page.keyboard.press("Shift+Enter")
+    page.wait_for_function("() => document.querySelector('.cmet-after')?.naturalWidth > 10 && "
+                           "document.querySelector('.cmet-fact')", timeout=120_000)
+    return page
+
+
+def picture(page):
+    "A number that stands for the pixels of the edited face."
+    return page.evaluate("""async () => {
+        const b = await (await fetch(document.querySelector('.cmet-after').src)).arrayBuffer();
+        const h = await crypto.subtle.digest('SHA-1', b);
+        return Array.from(new Uint8Array(h)).join() }""")
+
+
+def settled(page, seconds=1.):
+    "The picture, once it has not changed for a while."
+    last, since = picture(page), time.monotonic()
+    while time.monotonic() - since < seconds:
+        time.sleep(.1)
+        if (now := picture(page)) != last: last, since = now, time.monotonic()
+    return last
+
+
+def slider(page, name): return page.locator(".cmet .widget-slider").filter(has=page.get_by_text(name, exact=True))
+def value(page, name): return float(slider(page, name).locator(".widget-readout").inner_text().replace("−", "-"))
+def box(page): return page.locator(".cmet .widget-text", has_text="Expression").locator("input")
+
+
+def wait(page, what, seconds=60):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(.05)
+
+
+def move_a_slider(page):
+    before, unedited = settled(page), page.locator(".cmet img").first.get_attribute("src")
+    slider(page, "sad").locator(".noUi-handle").focus()
+    for _ in range(20): page.keyboard.press("ArrowRight")
+    wait(page, lambda: value(page, "sad") == 1 and value(page, "neutral") == -2)
+    wait(page, lambda: box(page).input_value() == "happy + sad - 2*neutral")
+    assert settled(page) != before
+    assert page.locator(".cmet img").first.get_attribute("src") == unedited, "the unedited face stays"
+
+
+def drag(page):
+    "A quick hand: sixty places in less than a second; the face is right as soon as the hand rests."
+    handle = slider(page, "surprised").locator(".noUi-handle").bounding_box()
+    x, y = handle["x"] + handle["width"]/2, handle["y"] + handle["height"]/2
+    before = settled(page)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for k in range(60): page.mouse.move(x + k, y)
+    page.mouse.up()
+    wait(page, lambda: value(page, "surprised") > .5)
+    dragged, at = settled(page, .5), value(page, "surprised")
+    assert dragged != before
+    box(page).fill(box(page).input_value())
+    box(page).press("Enter")
+    assert settled(page) == dragged and value(page, "surprised") == at, "nothing was still under way"
+
+
+def type_an_expression(page):
+    before = settled(page)
+    box(page).fill("1.5*joy - anger - .5*neutral")
+    box(page).press("Enter")
+    wait(page, lambda: [value(page, n) for n in ("happy", "angry", "neutral", "sad", "surprised")] == [1.5, -1, -.5, 0, 0])
+    assert settled(page) != before and box(page).input_value() == "1.5*joy - anger - .5*neutral"
+
+
+def type_nonsense(page):
+    before = settled(page)
+    for text, message in (("1.5*joi - anger", "did you mean happy?"), ("happy -", "cannot read the expression"),
+                          ("<b>happy</b>", "cannot read the expression")):
+        box(page).fill(text)
+        box(page).press("Enter")
+        page.locator(".cmet .cmet-bad[role=alert]", has_text=message).wait_for()
+    assert settled(page) == before and value(page, "happy") == 1.5
+    box(page).fill("happy - neutral")
+    box(page).press("Enter")
+    wait(page, lambda: not page.locator(".cmet-bad[role=alert]", has_text="cannot read").count())
+
+
+def go_around(page):
+    "Everything that can be clicked is reached with the Tab key."
+    box(page).focus()
+    seen = set()
+    for _ in range(45):
+        page.keyboard.press("Tab")
+        seen.add(page.evaluate("""() => { const e = document.activeElement;
+            const f = e.closest('.widget-inline-hbox, .widget-slider, .widget-text, .widget-dropdown, .widget-checkbox');
+            return ((f?.querySelector('label')?.innerText || e.innerText || e.title || e.className) + '').trim() }"""))
+    wanted = {"happy", "neutral", "surprised", "strength", "moment", "source", "mapper", "codec", "Render video", "PNG", "GIF",
+              "CSV", "ARKit JSON", "copy"}
+    assert wanted <= seen, wanted - seen
+
+
+def play(page):
+    page.locator(".cmet .jupyter-widgets.widget-play button, .cmet .widget-play button").first.click()
+    first = value(page, "moment")
+    wait(page, lambda: value(page, "moment") > first + 5)
+    page.locator(".cmet .widget-play button").first.click()
+    settled(page)
+
+
+def render(page, folder):
+    page.get_by_role("button", name="Render video").click()
+    page.locator(".cmet-saved").wait_for()
+    from cmet.media import read_video
+    made, = (folder/"files").glob("*.mp4")
+    frames, fps = read_video(made)
+    assert len(frames) == 138 and fps == 25 and made.with_suffix(".json").exists()
+    assert page.locator(".cmet-saved a").get_attribute("download") == made.name
+    page.get_by_role("button", name="Render video").click()
+    page.get_by_role("button", name="Cancel").click()
+    page.locator(".cmet .cmet-note", has_text="cancelled").wait_for()
+    assert len(list((folder/"files").glob("*.mp4"))) == 1
+
+
+def copy(page):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator(".cmet-copy").click()
+    wait(page, lambda: page.locator(".cmet-copy").inner_text() == "copied")
+    text = page.evaluate("() => navigator.clipboard.readText()")
+    assert re.search(r"^from cmet.edit import edit_video$", text, re.M) and len(text.strip().splitlines()) == 3
+    compile(text, "copied", "exec")
+
+
+def see_a_map(page):
+    "The map's canvas shows dots in several colours."
+    canvas = page.locator(".cmet-map canvas").first
+    canvas.scroll_into_view_if_needed()
+    shot = canvas.screenshot()
+    import io
+
+    import numpy as np
+    from PIL import Image
+    pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).reshape(-1, 3)
+    assert (np.ptp(pixels.astype(int), axis=1) > 60).mean() > .005
+
+
+def shoot(page, name):
+    (ROOT/"out").mkdir(exist_ok=True)
+    page.screenshot(path=str(ROOT/"out"/f"explorer_{name}.png"))
+
+
+@pytest.mark.parametrize("kind", ["lab", "voila"])
+def test_a_journey(kind, tmp_path):
+    with served(kind, tmp_path) as url, browser(tmp_path/"profile") as page:
+        opened(page, kind, url)
+        time.sleep(1)
+        shoot(page, f"{kind}_light")
+        see_a_map(page)
+        move_a_slider(page)
+        drag(page)
+        type_an_expression(page)
+        type_nonsense(page)
+        go_around(page)
+        play(page)
+        render(page, tmp_path)
+        copy(page)
+        shoot(page, f"{kind}_done")
+
+
+@pytest.mark.parametrize("kind", ["lab", "voila"])
+def test_dark_theme(kind, tmp_path):
+    with served(kind, tmp_path, dark=True) as url, browser(tmp_path/"profile", 1200, 900) as page:
+        opened(page, kind, url)
+        ink, paper = page.evaluate("""() => { const lum = c => c.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)/765;
+            let e = document.querySelector('.cmet'); const ink = getComputedStyle(e).color;
+            while (e && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(e).backgroundColor)) e = e.parentElement;
+            return [lum(ink), e ? lum(getComputedStyle(e).backgroundColor) : 1] }""")
+        shoot(page, f"{kind}_dark")
+        assert ink > .6 and paper < .35, "light text on a dark page"
+
+
+def test_make_app_starts_this_page():
+    if not shutil.which("make"): pytest.skip("no make here")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    run = subprocess.run(["make", "-n", "app"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert "voila nbs/tutorials/explorer.ipynb" in run.stdout, run.stderr
