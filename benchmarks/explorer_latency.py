@@ -8,6 +8,7 @@
 Mesh codec, built-in portrait at 256², each mapper by itself. Prints a table and stores it beside this file, as JSON and Markdown.
 """
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -96,12 +97,15 @@ def machine():
 
 
 def measure(mappers, n, browsers):
+    ways = {"kernel": in_kernel, "kernel, 60 values a second": lambda m, n: never_resting(m, 4*n)}
+    if browsers: ways |= {"JupyterLab in Chromium": lambda m, n: in_browser("lab", m, n),
+                          "Voilà in Chromium": lambda m, n: in_browser("voila", m, n)}
     rows = []
-    for mapper in mappers:
-        rows.append([mapper, "kernel", in_kernel(mapper, n)])
-        rows.append([mapper, "kernel, 60 values a second", never_resting(mapper, 4*n)])
-        for kind, name in (("lab", "JupyterLab in Chromium"), ("voila", "Voilà in Chromium")):
-            if browsers and (times := in_browser(kind, mapper, n)): rows.append([mapper, name, times])
+    for mapper, (where, way) in itertools.product(mappers, ways.items()):
+        if (times := way(mapper, n)) is None: continue
+        rows.append([mapper, where, times])
+        load = machine()["load"]
+        print(f"{mapper}, {where}: {np.quantile(times, .95):.0f} ms, load {load}", file=sys.stderr)
     return {"machine": machine(), "n": n, "rows": rows}
 
 

@@ -167,10 +167,10 @@ def test_golden_picture_is_as_far_from_exact_arithmetic(state):
     assert .1 < off.max() < 3 and off.mean() < .02 and off[0].median() < 1e-4
 
 
-def test_every_weight_matters(state):
+def test_every_weight_matters():
     "A tensor that is loaded but never read would go unnoticed by comparison alone."
     model = EDTalk.load_official(stand_in(64))
-    person, frames, motion = inputs(64, 0)
+    person, frames, motion = inputs(64, 0, 1)
     own, silent = model.state_dict(), []
     def outputs():
         model.bases.straighten()

@@ -99,7 +99,7 @@ def browser(profile, width=1500, height=950):
 
 def opened(page, kind, url):
     "The page once the explorer shows its first picture."
-    page.goto(url)
+    page.goto(url, wait_until="commit")  # the page also asks for icons in the net, which need not be there
     if kind == "lab":
         page.locator(".jp-Notebook .jp-InputArea-editor").first.click()
         page.wait_for_function("() => document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
