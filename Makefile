@@ -31,10 +31,12 @@ app: install
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/voila nbs/tutorials/explorer.ipynb $(APP) \
 	  --Voila.tornado_settings="{'websocket_max_message_size': 200000000}"
 
-# How long a training step of the paper's configuration takes, and editing with EDTalk; tables are kept under benchmarks/.
+# How long a training step of the paper's configuration takes, editing with EDTalk, and the explorer from slider to picture;
+# tables are kept under benchmarks/.
 bench: install
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/edit_speed.py
+	$(BIN)/python benchmarks/explorer_latency.py
 
 nbs: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR nbs/*.ipynb

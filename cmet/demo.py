@@ -9,7 +9,8 @@ __all__ = ['TITLE', 'caption', 'wall', 'changes', 'together', 'make_demo']
 import numpy as np
 
 from .core import BASIC, builtin
-from .edit import LABEL, face_change, face_codec, fitted_mapper, wanted_vector
+from .edit import LABEL, face_change
+from .request import face_codec, fitted_mapper, wanted_vector
 from .files import atomic, make_folder
 from .media import open_video, write_video
 from .speech import speech_encoder

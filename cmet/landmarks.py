@@ -8,7 +8,7 @@ __all__ = ['POINTS', 'OVAL', 'EYES', 'LIDS', 'LIPS_TOP', 'LIPS_LOW', 'STABLE', '
 
 # %% ../nbs/26_landmarks.ipynb #26_landmarks-002
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -78,6 +78,10 @@ class Track:
 
     def __len__(self): return len(self.points)
 
+    def repeat(self, n:int):  # -> Track
+        "The same n times over: one look at a still image serves for all its frames."
+        return replace(self, points=np.repeat(self.points, n, 0))
+
 # %% ../nbs/26_landmarks.ipynb #26_landmarks-013
 SETTLE = 4  # extra looks at the first frame of a face: the tracker homes in on it
 
@@ -90,7 +94,7 @@ def track(
     find, count, found, top = finder(), finder(faces=2, follow=False), [], (-np.inf, 0, None)
     for i, frame in enumerate(frames):
         if i%every == 0 and len(count(frame)) > 1:
-            raise CmetError(f"there are two faces in frame {i}", "crop the video to one face")
+            raise CmetError(f"there are two faces in frame {i}", "cut one out: cmet crop VIDEO --face largest")
         if i == 0 or np.isnan(found[-1]).any(): [find(frame) for _ in range(SETTLE)]
         faces = find(frame)
         found.append(faces[0] if faces else np.full((478, 3), np.nan, np.float32))

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import EMOTIONS, CmetError, builtin, canonical
-from .edit import face_codec, fitted_mapper
+from .request import face_codec, fitted_mapper
 from .grammar import linear, written
 from .media import open_video
 from .vectors import Vector, combine, pool_vector

@@ -27,7 +27,7 @@ def test_help_answers_at_once():
     start = time.perf_counter()
     run = cmet("--help")
     seconds = time.perf_counter() - start
-    assert run.returncode == 0 and run.stderr == "" and all(c.__name__ in run.stdout for c in COMMANDS)
+    assert run.returncode == 0 and run.stderr == "" and all(c in run.stdout for c in COMMANDS)
     assert seconds < 3, f"{seconds:.1f} s"
 
 
@@ -42,7 +42,7 @@ def test_version():
     assert cmet("--version").stdout.strip() == f"cmet {package.__version__}"
 
 
-@pytest.mark.parametrize("command", [c.__name__ for c in COMMANDS])
+@pytest.mark.parametrize("command", [*COMMANDS])
 def test_every_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as stop: main([command, "--help"])
     assert stop.value.code == 0 and "usage: cmet " + command in capsys.readouterr().out

@@ -10,8 +10,10 @@ from skimage.data import astronaut
 from cmet.assets import candidates
 from cmet.core import BASIC, EMOTIONS, CmetError, builtin, find_data, sha256
 from cmet.corpus import make_corpus
-from cmet.edit import LABEL, check_output, edit_video, face_change, speech_files, speech_vector, wanted_vector
+from cmet.edit import LABEL, edit_video, face_change
+from cmet.files import check_output
 from cmet.media import open_video, read_audio, read_video, write_audio, write_video
+from cmet.request import speech_files, speech_vector, wanted_vector
 from cmet.rig import AUS
 from cmet.vectors import direction, pool
 
@@ -67,6 +69,23 @@ def test_all_but_the_face_is_kept(talk, corpus):
     assert (a.fps, a.size, a.n_frames) == (b.fps, b.size, b.n_frames) and sound_of(out) == sound_of(talk)
     change = read_video(out)[0].astype(float) - read_video(talk)[0]
     assert abs(np.median(change) - 10) <= 1, "the change of the codec is in the file"
+
+
+def test_a_curve_comes_and_goes(talk, corpus):
+    "The toy codec brightens by ten times the strength; the curve is told in the story, and seconds are the video's."
+    out = run(talk, corpus, vector=None, curve="0 neutral -> 0.3 happy linear -> 0.6 neutral linear", strength=4)
+    rise = (read_video(out)[0].astype(float) - read_video(talk)[0]).mean((1, 2, 3))
+    want = 40*np.interp(np.arange(20)/30, [0, .3, .6], [0, 1, 0])
+    story = json.loads(out.with_suffix(".json").read_text())
+    assert np.abs(rise - want).max() < 4 and story["vector"]["curve"].startswith("0 neutral -> 0.3 happy linear")
+    assert [k and k["expression"] for k in story["vector"]["keys"]][::2] == [None, None] and story["vector"]["encoder"]["name"] == "egemaps"
+
+
+@pytest.mark.parametrize("wrong, words", [(dict(curve="0 neutral"), "changes nothing"), (dict(curve="0 hapy"), "hapy"),
+                                          (dict(curve="0 happy", vector="sad - neutral"), "both --vector and --curve")])
+def test_wrong_curves(talk, corpus, wrong, words):
+    with pytest.raises(CmetError, match=words): run(talk, corpus, **{"vector": None} | wrong)
+    assert not (talk.parent/"out.mp4").exists()
 
 
 def test_it_says_what_made_it(talk, corpus):
@@ -139,7 +158,7 @@ def test_speech_vector_is_the_difference_of_means(corpus, talk):
 
 
 def test_a_saved_mapper_brings_its_own_neutral(corpus, tmp_path):
-    from cmet.edit import fitted_mapper, neutral_pool
+    from cmet.request import fitted_mapper, neutral_pool
     fitted, _ = fitted_mapper("label", corpus)
     fitted.save(tmp_path/"m.safetensors")
     faces = [corpus.face_of(i) for i in range(len(corpus))]
@@ -195,7 +214,7 @@ def test_an_edited_still_does_not_tremble(short, corpus, monkeypatch):
     import cmet.edit
     from PIL import Image
     written = []
-    def keep(out, source, frames, story): written.extend(frames); return out
+    def keep(out, source, frames, story, sound=None): written.extend(frames); return out
     monkeypatch.setattr(cmet.edit, "save_edit", keep)
     Image.fromarray(read_video(short)[0][5]).save(short.parent/"still.png")
     edit_video(short.parent/"still.png", short.parent/"moved.mp4", vector="happy - neutral", progress=False)
@@ -204,7 +223,7 @@ def test_an_edited_still_does_not_tremble(short, corpus, monkeypatch):
 
 
 def test_a_learned_codec_from_its_file(short):
-    from cmet.edit import face_codec
+    from cmet.request import face_codec
     from cmet.mesh import MeshCodec, learned, save_codec
     frames = read_video(short)[0]
     wide = np.stack(list(MeshCodec().edit(frames, np.tile(3.*(np.array(AUS) == "AU12"), (len(frames), 1)))))
