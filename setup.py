@@ -22,7 +22,7 @@ setup(
     package_dir={"cmet": "cmet", "cmet.data": "data"},
     package_data={"cmet.data": DATA},
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split()},
+    extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "ray")},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
 )

@@ -71,10 +71,10 @@ def _parallel(add):
 
 def encode(args):
     "`cmet encode`: read a data set's folder into a corpus; bad clips are set aside, a stopped run goes on."
-    from cmet.encode import encode_folder
+    from cmet.encode import encode_folder, summary
     out = encode_folder(args.folder, args.out, layout=args.layout, encoder=args.encoder, codec=args.codec,
                         workers=args.workers, engine=args.engine, force=args.force)
-    print(f"{out}: the corpus")
+    print(summary(out))
 
 def encode_arguments(p):
     add = p.add_argument
@@ -89,8 +89,8 @@ def encode_arguments(p):
 # %% ../nbs/98_commands.ipynb #98_commands-008
 def audit(args):
     "`cmet audit`: say what is missing, doubled or of uneven length in a data set's folder."
-    from cmet.audit import audit_folder
-    print(audit_folder(args.folder, args.layout))
+    from cmet.audit import audit as look, report
+    print(report(look(args.folder, args.layout)))
 
 def audit_arguments(p):
     p.add_argument("folder", metavar="FOLDER", help="a data set as it unpacks")

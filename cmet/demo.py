@@ -10,7 +10,8 @@ import numpy as np
 
 from .core import BASIC, builtin
 from .edit import LABEL, face_change
-from .request import face_codec, fitted_mapper, wanted_vector
+from .encode import face_codec
+from .request import fitted_mapper, wanted_vector
 from .files import atomic, make_folder
 from .media import open_video, write_video
 from .speech import speech_encoder

@@ -18,8 +18,8 @@ import numpy as np
 from .core import CmetError, sha256
 from .files import atomic, check_output
 from .media import open_video, read_audio, write_video
-from .request import (Course, change, check_pair, check_request, face_codec, fitted_mapper, hearing, speech_files,
-                          wanted_course, wanted_vector)
+from .request import (Course, change, check_pair, check_request, chosen_codec, fitted_mapper, hearing,
+                          speech_files, wanted_course, wanted_vector)
 
 # %% ../nbs/80_edit.ipynb #80_edit-005
 LABEL = "edited face made by cmet"
@@ -123,7 +123,7 @@ def edit_video(
     "Put the emotion of some speech on a talking face."
     from tqdm import tqdm
     check_request(to, frm, vector, curve, strength)
-    codec, source = face_codec(codec, face), open_video(video)
+    codec, source = chosen_codec(codec, face), open_video(video)
     mapper, corpus = fitted_mapper(mapper, corpus)
     encoder = hearing(encoder, mapper, corpus)
     files = {k: [] if p is None else speech_files(p, encoder.name) for k, p in dict(to=to, frm=frm, lips=lips).items()}

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from .core import EMOTIONS, CmetError, builtin, canonical
-from .request import face_codec, fitted_mapper
+from .encode import face_codec
+from .request import fitted_mapper
 from .grammar import linear, written
 from .media import open_video
 from .vectors import Vector, combine, pool_vector

@@ -1,0 +1,266 @@
+"A data set becomes a corpus: killed and resumed, with broken files, by one or two processes or Ray, always the same."
+import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from cmet.core import CmetError, builtin
+from cmet.corpus import FILES, encode_corpus, read_corpus
+from cmet.encode import cut_short, encode_folder, summary
+from cmet.layouts import detect_layout, pd_fgc, read_layout
+from cmet.media import read_video, write_video
+from cmet.speech import OpenSmile, SpeechEncoder
+
+HERE = Path(__file__).parent
+
+
+class Cheap(SpeechEncoder):
+    "Twenty loudnesses, slowly if asked; notes in a file what it hears."
+    name, dim, version = "cheap", 20, "1"
+    def __init__(self, log=None, rest=0): self.cache, self.sidecars, self.log, self.rest = False, False, log, rest
+    def embed(self, wav):
+        time.sleep(self.rest)
+        if self.log:
+            with open(self.log, "a") as f: f.write("x")
+        return [part.std() for part in np.array_split(wav, self.dim)]
+
+
+class Fragile(Cheap):
+    "Dies of one clip."
+    def embed(self, wav):
+        if (wav[:100] == .5).all(): os._exit(9)
+        return super().embed(wav)
+
+
+def voices(root, clips=40):
+    "Built-in speech as speaker/emotion/take."
+    for path in sorted(builtin("speech").glob("*.flac"))[::96//clips][:clips]:
+        speaker, emotion, _, take = path.stem.split("_")
+        (root/speaker/emotion).mkdir(parents=True, exist_ok=True)
+        (root/speaker/emotion/f"{take}.flac").write_bytes(path.read_bytes())
+    return root
+
+
+def alike(a, b):
+    return all((a/name).read_bytes() == (b/name).read_bytes() for name in FILES)
+
+
+def table(path):
+    with open(f"{path}.rejected.csv", newline="") as f: return {r["file"]: r["reason"] for r in csv.DictReader(f)}
+
+
+# Broken files
+
+def breakages(root):
+    "Files that are broken in the ways files break, with what the table must say of each."
+    good = sorted(root.rglob("*.flac"))[0]
+    wav, rate = soundfile.read(good, dtype="float32")
+    soundfile.write(root/"good.wav", wav, rate)
+    whole = (root/"good.wav").read_bytes()
+    (root/"good.wav").unlink()
+    say = {"empty.wav": (b"", "empty"), "text.wav": (b"my notes\n"*99, "cannot be read"), "head.flac": (b"fLaC", "cannot be read"),
+           "half.flac": (good.read_bytes()[:9000], "cut short"), "cut.wav": (whole[:9000], "cut short"),
+           "noise.mp3": (np.random.default_rng(0).bytes(9000), "cannot be read")}
+    for name, (content, _) in say.items(): (good.parent/name).write_bytes(content)
+    for name, x, text in [("mute.wav", 0*wav, "silent"), ("short.wav", wav[:99], "lasts only"),
+                          ("nan.wav", wav + np.where(wav == wav[500], np.nan, 0), "not numbers")]:
+        soundfile.write(good.parent/name, x, rate, "FLOAT")
+        say[name] = None, text
+    return {(good.parent/name).relative_to(root).as_posix(): text for name, (_, text) in say.items()}
+
+
+def test_broken_files_are_set_aside(tmp_path):
+    root = voices(tmp_path/"root")
+    whole = read_layout(root, "folder")
+    said = breakages(root)
+    out = encode_folder(root, tmp_path/"out", workers=2, progress=False)
+    assert np.array_equal(read_corpus(out).speech, encode_corpus(whole, OpenSmile(), progress=False).speech)
+    assert list(read_corpus(out).clips["audio"]) == list(whole["audio"])
+    reasons = table(out)
+    assert set(reasons) == set(said) and not [f for f in said if said[f] not in reasons[f]]
+    assert dict(read_corpus(out, verify=True).meta["rejected"]) == reasons
+    assert "9 clips set aside" in summary(out) and f"{len(whole)} clips of 2 speakers" in summary(out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.rejected.csv", "root"]
+
+
+def test_a_wav_from_a_pipe_is_not_cut_short(tmp_path):
+    wav, rate = soundfile.read(sorted(builtin("speech").glob("*.flac"))[0])
+    soundfile.write(tmp_path/"a.wav", wav, rate)
+    whole = bytearray((tmp_path/"a.wav").read_bytes())
+    at = whole.index(b"data") + 4
+    for size, cut in ((0xffffffff, False), (0x7ffffff0, False), (2*len(wav) + 2000, True), (2*len(wav), False)):
+        whole[at:at + 4] = size.to_bytes(4, "little")
+        (tmp_path/"a.wav").write_bytes(whole)
+        assert cut_short(tmp_path/"a.wav") == cut, size
+
+
+def test_nothing_to_encode(tmp_path):
+    root = tmp_path/"root"/"ann"/"happy"
+    root.mkdir(parents=True)
+    with pytest.raises(CmetError, match="no clips in"): encode_folder(tmp_path/"root", tmp_path/"out")
+    (root/"a.wav").touch()
+    with pytest.raises(CmetError, match="none of 1 clips can be encoded .*empty"): encode_folder(tmp_path/"root", tmp_path/"out")
+    with pytest.raises(CmetError, match="unknown layout 'meed'"): encode_folder(tmp_path/"root", tmp_path/"out", "meed")
+    with pytest.raises(CmetError, match="unknown codec"): encode_folder(tmp_path/"root", tmp_path/"out", codec="mash", encoder=None)
+    with pytest.raises(CmetError, match="no folder"): encode_folder(tmp_path/"none", tmp_path/"out")
+    assert not (tmp_path/"out").exists()
+    for name in "out", "file": (tmp_path/name).mkdir() if name == "out" else (tmp_path/name).touch()
+    (tmp_path/"out"/"thesis.txt").touch()
+    for out in "out", "file":
+        with pytest.raises(CmetError, match="is a file or holds others"): encode_folder(tmp_path/"root", tmp_path/out, force=True)
+
+
+def test_an_older_corpus_is_replaced_only_by_force(tmp_path):
+    root, quick = voices(tmp_path/"root", 8), dict(encoder=Cheap(), progress=False)
+    out = encode_folder(root, tmp_path/"out", limit=3, **quick)
+    with pytest.raises(CmetError, match="--force"): encode_folder(root, out, **quick)
+    assert len(read_corpus(out)) == 3 and len(read_corpus(encode_folder(root, out, force=True, **quick))) == 8
+
+
+# Killed and resumed
+
+RUN = """import sys; sys.path.insert(0, {here!r})
+from cmet.encode import encode_folder
+from test_encode import Cheap
+if __name__ == "__main__": encode_folder({root!r}, {out!r}, encoder=Cheap({log!r}, .05), workers={workers}, progress=False)"""
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_half_way_and_resumed(tmp_path, workers):
+    root, log, n = voices(tmp_path/"root"), tmp_path/"log", 40
+    once = encode_folder(root, tmp_path/"once", encoder=Cheap(), progress=False)
+    code = RUN.format(here=str(HERE), root=str(root), out=str(tmp_path/"out"), log=str(log), workers=workers)
+    (tmp_path/"run.py").write_text(code)
+    process = subprocess.Popen([sys.executable, tmp_path/"run.py"])
+    until = time.monotonic() + 60
+    while not log.exists() or log.stat().st_size < n//2:
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(.01)
+    process.kill(); process.wait()
+    time.sleep(.5)  # its workers notice, and end
+    kept, before = len(list((tmp_path/"out.part").glob("[!.]*"))), log.stat().st_size
+    assert not (tmp_path/"out").exists() and n/4 <= kept < n and not (tmp_path/"out.rejected.csv").exists()
+    again = encode_folder(root, tmp_path/"out", encoder=Cheap(str(log)), progress=False)
+    assert log.stat().st_size - before == n - kept, "what was finished is not heard again"
+    assert alike(once, again) and not (tmp_path/"out.part").exists()
+
+
+def test_a_changed_recording_is_encoded_again(tmp_path, monkeypatch):
+    root, log = voices(tmp_path/"root", 8), tmp_path/"log"
+    def full(*_): raise CmetError("no space left", "free some space")
+    with monkeypatch.context() as m, pytest.raises(CmetError, match="no space"):
+        m.setattr("cmet.encode.write_corpus", full)
+        encode_folder(root, tmp_path/"out", encoder=Cheap(str(log)), progress=False)
+    assert log.stat().st_size == 8, "the speech was finished"
+    first = sorted(root.rglob("*.flac"))[0]
+    wav, rate = soundfile.read(first)
+    soundfile.write(first, wav/2, rate)
+    out = encode_folder(root, tmp_path/"out", encoder=Cheap(str(log)), progress=False)
+    assert log.stat().st_size == 9 and alike(out, encode_folder(root, tmp_path/"b", encoder=Cheap(), progress=False))
+
+
+def test_a_clip_that_kills_its_worker(tmp_path):
+    root = voices(tmp_path/"root")
+    soundfile.write(root/"F01"/"happy"/"deadly.wav", np.full(16000, .5), 16000, "FLOAT")
+    out = encode_folder(root, tmp_path/"out", encoder=Fragile(), workers=2, progress=False)
+    assert len(read_corpus(out)) == 40
+    assert {f: "code 9" in r for f, r in table(out).items()} == {"F01/happy/deadly.wav": True}
+
+
+# Faces
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    "Clips of the portrait; one without a face, one speaker without a neutral clip, a neutral clip that is broken."
+    root = tmp_path_factory.mktemp("films")
+    frames, fps = read_video(builtin("portrait.mp4"))
+    parts = {"ann/neutral/b": frames[:6], "ann/happy/a": frames[20:28], "ann/sad/nobody": 0*frames[:3] + 90, "bob/happy/a": frames[:3]}
+    for name, part in parts.items():
+        (root/name).parent.mkdir(parents=True, exist_ok=True)
+        write_video(root/f"{name}.mp4", part, fps)
+    (root/"ann"/"neutral"/"a.mp4").write_bytes((root/"ann"/"happy"/"a.mp4").read_bytes()[:999])
+    return root
+
+
+def test_faces_against_each_speakers_face_at_rest(films, tmp_path):
+    from cmet.mesh import MeshCodec
+    outs = [encode_folder(films, tmp_path/str(n), encoder=None, codec="mesh", workers=n, progress=False) for n in (1, 2)]
+    assert alike(*outs) and outs[0].with_name("1.rejected.csv").read_text() == outs[1].with_name("2.rejected.csv").read_text()
+    c, reasons = read_corpus(outs[0]), table(outs[0])
+    clips = read_layout(films, "folder")
+    both = encode_corpus(clips[clips["video"].isin(list(c.clips["video"]))], None, MeshCodec(), progress=False)
+    assert list(c.lengths) == [8, 6] and c.meta["codec"] == "mesh" and c.face.shape[1] == 17
+    assert np.array_equal(c.face, both.face) and np.array_equal(c.offsets, both.offsets)
+    texts = {"ann/neutral/a.mp4": "cut short", "ann/sad/nobody.mp4": "no face", "bob/happy/a.mp4": "'bob' has no neutral video"}
+    assert set(reasons) == set(texts) and all(texts[f] in reasons[f] for f in texts)
+
+
+def scripts_tree(root, speakers=("M003", "W009"), emotions=("neutral", "happy", "angry", "sad"), takes=5, seed=0):
+    "The layout of C-MET's scripts: built-in speech, and SYNTHETIC faces of 30 numbers a frame."
+    g, sounds = np.random.default_rng(seed), {"M003": "M01", "W009": "F01"}
+    felt = {e: 2*g.normal(size=30)*(e != "neutral") for e in emotions}
+    for who in speakers:
+        rest = g.normal(size=30)
+        for e in emotions:
+            folder = root/who/"front"/e/("level_1" if e == "neutral" else "level_3")
+            folder.mkdir(parents=True)
+            for k in range(1, takes + 1):
+                wav, rate = soundfile.read(builtin("speech")/f"{sounds[who]}_{e}_3_{k:03}.flac")
+                soundfile.write(folder/f"{k:03}.wav", wav, rate)
+                np.save(folder/f"{k:03}_PD_FGC_emo.npy", (rest + felt[e] + .1*g.normal(size=(12, 30))).astype(np.float32))
+                np.save(folder/f"{k:03}_PD_FGC_pose.npy", np.zeros((12, 6), np.float32))
+    return root
+
+
+def test_a_corpus_of_pd_fgc_faces_up_to_decoding(tmp_path):
+    "Reader, corpus, 30-wide mappers, saved and reloaded; there is no decoder of 30 numbers, and `edit` says so."
+    from cmet.edit import edit_video
+    from cmet.mappers import load_mapper, mapper, save_mapper
+    from cmet.vectors import direction
+    root = scripts_tree(tmp_path/"FPS25")
+    odd = root/"M003"/"front"/"happy"/"level_3"
+    np.save(odd/"001_PD_FGC_emo.npy", np.zeros((12, 10), np.float32))
+    assert detect_layout(root) == "pd-fgc" and len(pd_fgc(root)) == 40
+    c = read_corpus(encode_folder(root, tmp_path/"corpus", progress=False))
+    assert c.face.shape == (39*12, 30) and c.speech.shape == (39, 88) and c.meta["codec"] == "pd-fgc"
+    assert table(tmp_path/"corpus") == {"M003/front/happy/level_3/001.wav": "10 face numbers a frame, others have 30"}
+    tiny = dict(network=dict(width=32, window=2), train=dict(steps=20, batch=16))
+    for name, options in {"ridge": {}, "transformer": tiny}.items():
+        made = mapper(name, **options).fit(c)
+        save_mapper(made, tmp_path/f"{name}.safetensors")
+        again = load_mapper(tmp_path/f"{name}.safetensors")
+        v, face = direction(c, "happy"), c.face_of(0)
+        delta = again.predict(v, face)
+        assert delta.shape == (12, 30) and delta.dtype == np.float32 and np.isfinite(delta).all()
+        assert np.array_equal(delta, made.predict(v, face)) and again.config["widths"] == [88, 30]
+        with pytest.raises(CmetError, match="gives 30 numbers, codec 'mesh' takes 17"):
+            edit_video(builtin("portrait.mp4"), tmp_path/"out.mp4", vector="happy - neutral", mapper=again, corpus=c)
+
+
+# Ray
+
+def test_ray_gives_the_same(tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    for name in "RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH": monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path/"home"))
+    monkeypatch.setenv("PYTHONPATH", str(HERE))  # workers import the jobs from here
+    import ray
+
+    from test_engine import act, start
+
+    from cmet.engine import _ray_cluster, each
+    root = voices(tmp_path/"root", 12)
+    said = breakages(root)
+    with _ray_cluster(2):  # once for both: it takes ten seconds to start
+        out = encode_folder(root, tmp_path/"ray", workers=2, engine="ray", progress=False)
+        rows = sorted(each(act, ["a", "wrong", "killed", "b"], 1, "ray", setup=start))
+        assert ray.is_initialized()
+    assert alike(out, encode_folder(root, tmp_path/"local", workers=1, progress=False)) and set(table(out)) == set(said)
+    assert [v and v[0] for _, v, _ in rows] == ["a", None, None, "b"] and "died" in rows[2][2]
+    assert rows[1][2] == "CmetError: file 'a.wav' is silent: record it again"
+    assert not ray.is_initialized() and not (tmp_path/"home"/".ray").exists(), "no token is left in the home folder"
