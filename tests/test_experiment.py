@@ -1,0 +1,275 @@
+"""Grids and their runs: expansion, messages, resumption after SIGKILL, failures, determinism, Ray, the shipped grids."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cmet.cli import main
+from cmet.core import CmetError
+from cmet.experiment import report, run_grid, run_id
+from cmet.grids import MOST, expand, fill, read_grid, read_template, values
+from cmet.results import over_seeds, read_runs
+
+GRIDS = Path(__file__).resolve().parents[1]/"nbs"/"experiments"/"grids"
+COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
+WORK = """import time, numpy as np
+from cmet.experiment import report
+if a == 'fail': raise ValueError('as ordered')
+if a == 'die': import os, signal; os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(wait)
+report({'draw': float(np.random.default_rng(seed).normal()) + len(str(a)), 'what': 'drawn'}, out)"""
+
+
+def notebook(path, parameters="a = None\nseed = 0\nwait = 0.0\nmore = {}\nout = None", work=WORK, prose="Prose."):
+    code = lambda k, source, **meta: dict(cell_type="code", id=k, source=source, outputs=[], execution_count=None, metadata=meta)
+    cells = [dict(cell_type="markdown", id="m", source=prose, metadata={}), code("p", parameters, tags=["parameters"]),
+             code("w", work)]
+    Path(path).write_text(json.dumps(dict(cells=cells, metadata={}, nbformat=4, nbformat_minor=5)))
+
+
+@pytest.fixture
+def make(tmp_path):
+    "A grid's file, from its text after the template."
+    notebook(tmp_path/"work.ipynb")
+    def made(text, name="small"):
+        (tmp_path/f"{name}.yaml").write_text(f"template: work.ipynb\n{text}\n")
+        return tmp_path/f"{name}.yaml"
+    return made
+
+
+def done(folder): return {p.parent.name: p.stat().st_mtime_ns for p in Path(folder).glob("*/done.json")}
+
+
+def metrics(outcome): return [(outcome.folder/k/"metrics.json").read_text() for k in outcome.ids]
+
+
+def start(*argv):
+    return subprocess.Popen([sys.executable, "-c", COMMAND, "run", *map(str, argv)], stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def killed_half_way(argv, out, least):
+    "Start the command, kill it without warning once `least` runs are done; nothing goes on after that."
+    process = start(*argv)
+    try:
+        until = time.monotonic() + 240
+        while len(done(out)) < least and process.poll() is None and time.monotonic() < until: time.sleep(.05)
+        assert process.poll() is None, process.communicate()
+    finally: os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=60)
+    until = time.monotonic() + 10
+    while time.monotonic() < until:  # workers see that their parent is gone, and stop
+        try: os.killpg(process.pid, 0)
+        except ProcessLookupError: break
+        time.sleep(.1)
+    before = done(out)
+    time.sleep(1)
+    assert done(out) == before, "runs went on after the command was killed"
+    return before
+
+
+# Expansion
+
+names = st.text("abcdef", min_size=1, max_size=3)
+scalars = st.one_of(st.integers(-5, 5), st.text("xyz", max_size=3), st.booleans(), st.none())
+
+@given(st.dictionaries(names, st.lists(scalars, min_size=1, max_size=4), max_size=4), st.integers(1, 3))
+@settings(max_examples=100, deadline=None)
+def test_expansion_is_the_product(axes, n):
+    cases = [{"case": k} for k in range(n)]
+    rows = expand(axes, cases)
+    wanted = [dict(zip(axes, some)) | case for case in cases for some in product(*axes.values())]
+    assert rows == wanted
+
+
+@pytest.mark.parametrize("spec, wanted", [
+    (3, [3]), ("a", ["a"]), (None, [None]), ([1, 2], [1, 2]), ([[1, 2]], [[1, 2]]), ({"x": 1}, [{"x": 1}]),
+    ({"from": 0, "to": 4}, [0, 1, 2, 3, 4]), ({"from": 0, "to": 5, "step": 2}, [0, 2, 4]), ({"from": 2, "to": 0, "step": -1}, [2, 1, 0]),
+    ({"range": [0, 5]}, [0, 1, 2, 3, 4]), ({"range": [3]}, [0, 1, 2]), ({"from": 0.1, "to": 0.3, "step": 0.1}, [.1, .2, .3])])
+def test_values(spec, wanted):
+    assert values(spec) == pytest.approx(wanted) if isinstance(wanted[0], float) else values(spec) == wanted
+
+
+def test_settings_replace_parameters_and_cases(make):
+    grid = make("parameters: {seed: [0, 1], wait: 1}\ncases: [{a: x}, {a: y}]")
+    plan = read_grid(grid, ["a=[p, q, q]", "seed={from: 5, to: 6}", "more.k=1"])
+    assert [(r["a"], r["seed"]) for r in plan.runs] == [(a, s) for a in "pq" for s in (5, 6)]
+    assert all(r["wait"] == 1 and r["more"] == {"k": 1} for r in plan.runs)
+
+
+@pytest.mark.parametrize("text, said", [
+    ("parameters: {sed: 1}", "no parameter 'sed': use seed"), ("parameters: {out: x}", "no parameter 'out'"),
+    ("parameters: {seed.x: 1}", "no parameter 'seed.x'"), ("parameters: {wait: 1e-3}", "'1e-3' is not a number"),
+    ("parameters: {seed: [0, one]}", "'one' is not a number"), ("parameters: {a: [1, 2", "cannot be read"),
+    ("parameters: {a: 1, a: 2}", "'a' stands twice"), ("parameter: {a: 1}", "unknown key 'parameter'"),
+    ("parameters: [1]", "parameters is not a table"), ("cases: [1]", "cases are no tables"), ("cases: []", "cases are no tables"),
+    ("parameters: {a: []}", "'a' has no values"), ("parameters: {seed: {from: 0, to: x}}", "'seed' has no values"),
+    ("parameters: {seed: {from: 0, to: 1.0e+9}}", "has no values"), ("parameters: {a: {range: [0, 99999]}}", f"{MOST} at most"),
+    ("parameters: {a: 1}\ncases: [{a: 2}]", "in parameters and in cases"), ("parameters: {a: 2026-01-01}", "JSON"),
+    ("parameters: {seed: .nan}", "seed:"), ("parameters: {a: !!python/object/apply:os.getcwd []}", "cannot be read"),
+    ("report: {template: none.ipynb}", "none.ipynb"), ("report: {template: work.ipynb}", "no parameter 'grid'")])
+def test_bad_grids(make, text, said, tmp_path, capsys):
+    with pytest.raises(CmetError) as e: read_grid(make(text))
+    assert said in str(e.value) and e.value.remedy
+    assert main(["run", str(tmp_path/"small.yaml"), "-o", str(tmp_path/"runs")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not list(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.parametrize("parameters, said", [
+    ("a = 0", "no parameter 'out'"), ("a = f()\nout = None", "cannot be used"), ("a = \nout = None", "cannot be used")])
+def test_bad_templates(tmp_path, parameters, said):
+    notebook(tmp_path/"t.ipynb", parameters)
+    with pytest.raises(CmetError, match=said): read_template(tmp_path/"t.ipynb")
+
+
+def test_no_file_no_yaml_no_template(tmp_path):
+    for content in (None, "", "- 1", "about: x", "\0", "template: [1]"):
+        if content is not None: (tmp_path/"g.yaml").write_text(content)
+        with pytest.raises(CmetError): read_grid(tmp_path/"g.yaml")
+    for content in ("no json", "{}", '{"cells": [1]}', '{"cells": []}'):
+        (tmp_path/"t.ipynb").write_text(content)
+        with pytest.raises(CmetError): read_template(tmp_path/"t.ipynb")
+    for bad in (["a"], ["=1"], ["a=["]):
+        with pytest.raises(CmetError): read_grid(GRIDS/"ablation.yaml", bad)
+
+
+def test_a_runs_name_is_what_its_numbers_depend_on(tmp_path):
+    path = tmp_path/"t.ipynb"
+    def name(row, **more):
+        notebook(path, **more)
+        t = read_template(path)
+        return run_id(t, fill(t, row))
+    base = name({"a": 1})
+    assert base == name({"a": 1, "seed": 0}) == name({"a": 1}, prose="Better prose.") and len(base) == 12
+    corpus = tmp_path/"corpus"
+    corpus.mkdir(); (corpus/"meta.json").write_text("{}")
+    first = name({"a": None, "more.c": 1}), name({"a": str(corpus)}, parameters="a = ''\nout = None")
+    (corpus/"meta.json").write_text('{"hashes": 1}')
+    second = name({"a": None, "more.c": 1}), name({"a": str(corpus)}, parameters="a = ''\nout = None")
+    assert first[0] == second[0] and first[1] != second[1]
+    assert len({base, name({"a": 2}), name({"a": 1}, work=WORK + "\n1"), *first, second[1]}) == 6
+
+
+# Runs
+
+def test_killed_and_resumed(make, tmp_path):
+    grid, out = make("parameters: {a: [x], seed: {from: 0, to: 4}, wait: 0.3}"), tmp_path/"runs"
+    before = killed_half_way([grid, "-o", out, "--workers", 2], out, 2)
+    assert 2 <= len(before) < 5
+    second = start(grid, "-o", out, "--workers", 2)
+    said, wrong = second.communicate(timeout=240)
+    assert second.returncode == 0, wrong
+    assert f"5 runs of 'small', {len(before)} kept" in said
+    after = done(out)
+    assert len(after) == 5 and {k: after[k] for k in before} == before
+    assert list(read_runs(out, "small")["seed"]) == [0, 1, 2, 3, 4]
+    third = run_grid(grid, out)
+    assert third.executed == 0 and done(out) == after
+
+
+def test_a_failing_run_is_kept_and_does_not_stop_the_rest(make, tmp_path, capsys):
+    grid, out = make("parameters: {a: [fail, die, fine]}"), tmp_path/"runs"
+    notebook(tmp_path/"work.ipynb", parameters="a = ''\nseed = 0\nwait = 0\nout = None")
+    assert main(["run", str(grid), "-o", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "2 of 3 runs failed, the first with ValueError: as ordered" in said and said.count("\n") == 1
+    table = read_runs(out, "small").set_index("a")
+    assert dict(table["state"]) == {"fail": "failed", "die": "failed", "fine": "done"}
+    failed = out/table.loc["fail", "run"]
+    kept = json.loads((failed/"error.json").read_text())
+    assert kept["error"] == "ValueError: as ordered" and "as ordered" in kept["traceback"] and "\x1b" not in kept["traceback"]
+    book = json.loads((failed/"notebook.ipynb").read_text())
+    assert any(o["output_type"] == "error" for c in book["cells"] for o in c.get("outputs", []))
+    assert "Dead" in json.loads((out/table.loc["die", "run"]/"error.json").read_text())["error"]
+    whole = out/table.loc["fine", "run"]
+    environment = json.loads((whole/"environment.json").read_text())
+    assert environment["packages"]["numpy"] and environment["platform"] and "git" in environment
+    assert json.loads((whole/"parameters.json").read_text()) == {"a": "fine", "seed": 0, "wait": 0}
+
+
+def test_same_numbers_by_any_engine(make, tmp_path):
+    grid = make("parameters: {a: [x, yy], seed: 3}")
+    here = run_grid(grid, tmp_path/"one")
+    both = run_grid(grid, tmp_path/"two", workers=2)
+    assert here.ids == both.ids and metrics(here) == metrics(both)
+    if not find_spec("ray"): pytest.skip("no Ray here")
+    ray = run_grid(grid, tmp_path/"ray", workers=2, engine="ray")
+    assert ray.ids == here.ids and metrics(ray) == metrics(here) and ray.executed == 2
+
+
+def test_other_code_of_the_kit_is_told(make, tmp_path):
+    grid, out = make("parameters: {a: [x]}"), tmp_path/"runs"
+    run = out/run_grid(grid, out).ids[0]
+    told = json.loads((run/"environment.json").read_text())
+    (run/"environment.json").write_text(json.dumps(told | {"kit": "other"}))
+    with pytest.warns(UserWarning, match="1 of 1 finished runs come from another state"): run_grid(grid, out)
+
+
+def test_a_template_that_changes_under_way_is_refused(make, tmp_path, monkeypatch):
+    "A run is named after the code it was to run, so it must not run other code."
+    import cmet.experiment as experiment
+    grid, each = make("parameters: {a: [x, y]}"), experiment.each
+    def change(*args):
+        notebook(tmp_path/"work.ipynb", work=WORK + "\n1")
+        return each(*args)
+    monkeypatch.setattr(experiment, "each", change)
+    with pytest.raises(CmetError, match="2 of 2 runs failed.*was changed while"): run_grid(grid, tmp_path/"runs")
+
+
+def test_two_do_not_run_the_same_grid_at_once(make, tmp_path):
+    from filelock import FileLock
+    grid, out = make("parameters: {a: [x]}"), tmp_path/"runs"
+    out.mkdir()
+    with FileLock(out/".small.lock"), pytest.raises(CmetError, match="'small' is being run"): run_grid(grid, out)
+
+
+def test_what_is_no_number_is_null(tmp_path):
+    report([{"a": float("nan"), "b": float("inf"), "c": 1}], tmp_path)
+    assert json.loads((tmp_path/"metrics.json").read_text()) == [{"a": None, "b": None, "c": 1}]
+    with pytest.raises(CmetError): report({}, tmp_path/"nowhere")
+
+
+def test_no_heavy_import():
+    code = "import sys, cmet.experiment, cmet.results; print([m for m in ('torch', 'papermill', 'ray', 'seaborn') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+# What is shipped
+
+@pytest.mark.parametrize("grid", sorted(GRIDS.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_grids_can_be_run(grid):
+    plan = read_grid(grid)
+    assert len(plan.runs) >= 4 and plan.about.endswith("?") and plan.report[0].path.name == "report.ipynb"
+    columns = {k for row in plan.runs for k in row} | {f"settings.{k}" for row in plan.runs for k in row.get("settings", {})}
+    told = plan.report[1]
+    assert {told["rows"], told["over"]} <= columns and told["columns"] in {None, *columns}
+
+
+@pytest.mark.slow
+def test_ablation_killed_resumed_and_reported(tmp_path):
+    "The shipped grid with a hundredth of its training: its numbers mean nothing, its report has all its parts."
+    out = tmp_path/"runs"
+    argv = [GRIDS/"ablation.yaml", "-o", out, "--workers", 2, "--set", "settings.steps=3", "seed=[0, 1]"]
+    before = killed_half_way(argv, out, 2)
+    second = start(*argv)
+    said, wrong = second.communicate(timeout=400)
+    assert second.returncode == 0, wrong
+    after = done(out)
+    assert {k: after[k] for k in before} == before and "report-ablation" in said
+    text = (out/"report-ablation"/"report.md").read_text()
+    assert "studio (synthetic)" in text and text.count("(n = 2)") == 9 + 6 and "±" in text and "55.91" in text
+    assert (out/"report-ablation"/"figure.png").stat().st_size > 5000 and (out/"report-ablation"/"table.tex").exists()
+    assert set(over_seeds(read_runs(out, "ablation"), "variant", "cosine")["n"]) == {2}
+    one = ["variant=recon", "settings.contrastive=null", "settings.direction=null", "settings.steps=3", "seed=1"]
+    again = run_grid(GRIDS/"ablation.yaml", tmp_path/"again", settings=one)
+    name, = again.ids
+    assert metrics(again) == [(out/name/"metrics.json").read_text()], "a training was not repeated to the last digit"
