@@ -16,7 +16,6 @@ Prints a table and stores it beside this file, as JSON and Markdown, one entry a
 """
 import argparse
 import copy
-import json
 import statistics
 import subprocess
 import sys
@@ -29,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent/"tests"), str(HERE)]  # the benchmark also runs where cmet is not installed
 
 import plain_edtalk as plain  # noqa: E402
-from train_step import clock, limit, machine  # noqa: E402
+from train_step import clock, limit, machine, store  # noqa: E402
 
 from cmet.codec import EDTalkCodec, to_frames, to_tensor  # noqa: E402
 from cmet.edtalk import EDTalk, stand_in  # noqa: E402
@@ -203,14 +202,7 @@ def main():
     result = measure(a.device, *((10, 64, 2) if a.quick else (a.frames, 256, a.rounds)), a.compile,
                      (10, 30) if a.quick else (100, 1000))
     print(table(result))
-    if a.quick: return
-    a.out.mkdir(parents=True, exist_ok=True)
-    file = a.out/"edit_speed.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    known[a.device] = result
-    file.write_text(json.dumps(known, indent=1) + "\n")
-    intro = "# Editing a video with EDTalk\n\nMade by `python benchmarks/edit_speed.py`; what is compared is said at its top.\n\n"
-    (a.out/"edit_speed.md").write_text(intro + "\n".join(table(r) for r in known.values()))
+    if not a.quick: store(a.out, "edit_speed", "Editing a video with EDTalk", a.device, result, table)
 
 
 if __name__ == "__main__": main()

@@ -186,6 +186,16 @@ def table(r):
     return "\n".join(lines)
 
 
+def store(folder, name, title, device, result, table):
+    "Keep a result beside those of other machine kinds, as JSON and Markdown."
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder/f"{name}.json"
+    known = (json.loads(file.read_text()) if file.exists() else {}) | {device: result}
+    file.write_text(json.dumps(known, indent=1) + "\n")
+    intro = f"# {title}\n\nMade by `python benchmarks/{name}.py`; what is compared is said at its top.\n\n"
+    (folder/f"{name}.md").write_text(intro + "\n".join(table(r) for r in known.values()))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -198,14 +208,7 @@ def main():
     size = dict(speech=64, width=64, layers=1, feedforward=64) if a.quick else {}
     result = measure(a.device, 2 if a.quick else a.steps, size)
     print(table(result))
-    if a.quick: return
-    a.out.mkdir(parents=True, exist_ok=True)
-    file = a.out/"train_step.json"
-    known = json.loads(file.read_text()) if file.exists() else {}
-    known[a.device] = result
-    file.write_text(json.dumps(known, indent=1) + "\n")
-    intro = "# A training step\n\nMade by `python benchmarks/train_step.py`; what is compared is said at its top.\n\n"
-    (a.out/"train_step.md").write_text(intro + "\n".join(table(r) for r in known.values()))
+    if not a.quick: store(a.out, "train_step", "A training step", a.device, result, table)
 
 
 if __name__ == "__main__": main()

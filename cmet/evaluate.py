@@ -235,7 +235,7 @@ def evaluate(
     source=None,  # folder of the unedited videos (and of real emotional ones, if there are), or one video
     protocol:str="kit",  # or "paper"
     judge:str="fer+facex",  # or "fer", "facex"
-    also=(),  # measures that must be there: "blendshapes", "identity", "fid", "fvd"
+    also=(),  # measures that must be there: "blendshapes", "identity", "fid", "fvd", "sync"
     force:bool=False,  # measure everything again
     progress:bool=True,  # show a bar, where there is a terminal to show it on
 ) -> Report:  # `CmetError` for an empty folder, or where no video could be measured

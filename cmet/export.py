@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'SHAPE_OF', 'free_name', 'save_png', 'save_gif', 'openface_table', 'save_units', 'arkit', 'save_arkit',
-           'counted', 'whole', 'save_film', 'make']
+           'whole', 'save_film', 'make']
 
 # %% ../nbs/92_export.ipynb #92_export-002
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import CmetError
-from .edit import face_change, find_face, provenance, save_edit
+from .edit import counted, face_change, find_face, provenance, save_edit
 from .files import atomic, check_output, make_folder
 from .live import Progress
 from .media import open_video
@@ -120,11 +120,6 @@ def save_arkit(path, face, fps:float, title:str="") -> Path:  # face: [T, 17]
     return Path(path)
 
 # %% ../nbs/92_export.ipynb #92_export-023
-def counted(frames, bar, text:str):
-    "The same frames, counted on a bar."
-    bar.set_description(text)
-    for frame in frames: yield frame; bar.update()
-
 def whole(source, codec, voice, vector, strength:float, bar):  # source: VideoSource, voice: Voice
     "Track, face [T, D] and change [T, D] of all of a video."
     track = find_face(codec, source, bar)

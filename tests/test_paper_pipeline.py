@@ -83,6 +83,11 @@ def test_lips_from_sound_become_the_sound(command, files):
     assert (other != own).any(), "other lips, another picture"
 
 
+def test_lips_come_from_one_recording(command, files, capsys):
+    status, out = command("talk.mp4", "--lips", str(files/"to"))
+    assert status == 2 and capsys.readouterr().err.count("\n") == 1 and not out.exists()
+
+
 def test_whose_face(command, capsys):
     assert command("two.mp4")[0] == 2 and "say which: largest, left, right" in capsys.readouterr().err
     status, out = command("two.mp4", "--face", "right")
