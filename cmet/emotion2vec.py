@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'HUBS', 'LABELS', 'check_spec', 'read_config', 'weights_file', 'read_weights', 'place_weights', 'quiet',
-           'load_emotion2vec', 'fetch', 'find_emotion2vec', 'tiny_config', 'tiny_emotion2vec']
+           'load_emotion2vec', 'present_emotion2vec', 'find_emotion2vec', 'tiny_config', 'tiny_emotion2vec']
 
 # %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-002
 import ast
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from . import core
-from .assets import verified
+from .assets import ASSETS, verified
 from .core import CmetError, cache_dir, find_data
 from .weights import read_weights as read_checkpoint
 
@@ -140,44 +140,53 @@ def load_emotion2vec(
     return auto
 
 # %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-022
-HUBS = {"ms": ("www.modelscope.cn", "iic"), "hf": ("huggingface.co", "emotion2vec")}  # -> host, owner
+HUBS = {"ms": ("iic", "modelscope download --model"), "hf": ("emotion2vec", "hf download")}  # -> owner, command
 
-def fetch(
-    model:str,  # a model's id on the hub, e.g. "iic/emotion2vec_plus_large"
-    hub:str="ms",  # "ms" for ModelScope, "hf" for Hugging Face
-    revision:str|None=None,  # a tag or commit; None takes the hub's newest
-) -> Path:
-    "Folder of a model from a hub: what was fetched before, else fetched now."
-    import socket
-    import urllib.request
+def _kept(title):
+    "The complete folder of a model in one of the kit's own places; None where there is none."
+    places = [p for p in (cache_dir()/title, find_data(title)) if p and (p/"config.yaml").is_file()]
+    return next((p for p in places if (p/"model.pt").is_file() or (p/"model.safetensors").is_file()), None)
+
+def present_emotion2vec(
+    title:str="emotion2vec_plus_large",  # the model's published name
+) -> bool:
+    "Whether a model is in one of the kit's own places: two folders are looked at, nothing is imported."
+    return _kept(title) is not None
+
+def _fetched(model, hub, revision):
+    "The folder of a model that a hub's own program has downloaded; raises where there is none."
     with quiet():
         if hub == "hf": from huggingface_hub import snapshot_download
         else: from modelscope.hub.snapshot_download import snapshot_download
-    for local in (True, False):
-        try:  # a host that cannot be looked up fails at once; the hubs' own retries take long
-            if not local and not urllib.request.getproxies(): socket.getaddrinfo(HUBS[hub][0], 443)
-            folder = Path(snapshot_download(model, revision=revision, local_files_only=local))
-            if weights_file(folder): return folder
-        except Exception as e: reason = type(e).__name__
-    raise CmetError(f"'{model}' is not on this machine and cannot be fetched from {HUBS[hub][0]} ({reason})",
-                    f"put its {PUBLISHED} into {cache_dir()/model.split('/')[-1]}, or name their folder")
+        return weights_file(snapshot_download(model, revision=revision, local_files_only=True)).parent
 
 # %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-023
+def _ways(model, hub, revision):
+    "How a model that is not here is had, in a sentence."
+    title = model.split("/")[-1]
+    rows = [r for r in ASSETS.values() if r.name.startswith(f"{title}/")] if revision is None else []
+    about = f"({sum(r.size for r in rows)/1e9:.1f} GB, {rows[0].licence}: {rows[0].terms})" if rows else ""
+    theirs = f"run `{HUBS[hub][1]} {model}{f' --revision {revision}' if revision else ''}`"
+    ways = [f"run `cmet assets get {title}` {about}" if rows else theirs]
+    if revision is None: ways.append(f"put its {PUBLISHED} into {cache_dir()/title}")
+    return ", or ".join([*ways, "name its folder"])
+
 def find_emotion2vec(
     title:str="emotion2vec_plus_large",  # the model's published name
     folder=None,  # a local model folder; then nothing is searched
     model:str|None=None,  # an id on the hub; default the published model of that name
-    hub:str="ms", revision:str|None=None,  # where `model` is fetched from, and which state of it
-) -> Path:
-    "The folder of a model: the one named, one in the usual places, or from the hub."
+    hub:str="ms", revision:str|None=None,  # whose program has fetched it, and which state of it
+) -> Path:  # `CmetError` where it is not on this machine, with how to get it
+    "The folder of a model: the one named, or one in the usual places; nothing is downloaded."
     if hub not in HUBS: raise CmetError(f"unknown hub '{hub}'", "use 'ms' (ModelScope), 'hf' (Hugging Face)")
     if folder is not None:
         if Path(folder).is_dir(): return Path(folder)
         raise CmetError(f"no such folder '{folder}'", f"name a folder with emotion2vec's {PUBLISHED}")
-    title = model.split("/")[-1] if model else title
-    for place in (cache_dir()/title, find_data(title)) if revision is None else ():
-        if place and (place/"config.yaml").is_file(): return place
-    return fetch(model or f"{HUBS[hub][1]}/{title}", hub, revision)
+    model = model or f"{HUBS[hub][0]}/{title}"
+    if revision is None and (place := _kept(model.split("/")[-1])): return place
+    try: return _fetched(model, hub, revision)
+    except Exception as e:  # the hubs' programs raise many kinds
+        raise CmetError(f"'{model}' is not on this machine", _ways(model, hub, revision)) from e
 
 # %% ../nbs/15_emotion2vec.ipynb #15_emotion2vec-026
 def tiny_config(

@@ -3,7 +3,7 @@ import os
 import socket
 import subprocess
 import sys
-import time
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from cmet.emotion2vec import check_spec, load_emotion2vec, read_config, read_wei
 from cmet.speech import Emotion2vec, OpenSmile, SpeechEncoder, speech_encoder
 
 RATE = 16000
+HUBS = {"ms": "modelscope.hub.snapshot_download", "hf": "huggingface_hub"}  # modules of `snapshot_download`
 
 
 def voice(seconds=1.0, f0=120.0, level=0.3, rate=RATE, seed=0):
@@ -166,15 +167,53 @@ def test_bad_stored_features(array, word, tmp_path):
         assert "x.npy" in str(e.value)
 
 
-def test_missing_weights_offline(clips, monkeypatch):
-    def offline(*args, **kw): raise socket.gaierror(-2, "Name or service not known")
-    monkeypatch.setattr(socket, "getaddrinfo", offline)
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"): monkeypatch.delenv(name, raising=False)
-    start = time.perf_counter()
-    for name, hub in (("emotion2vec-large", "ms"), ("emotion2vec-base", "hf")):
-        with pytest.raises(CmetError) as e: speech_encoder(name, hub=hub).encode(clips)
-        assert f"emotion2vec_plus_{name[12:]}" in e.value.remedy and "model.pt" in e.value.remedy
-    assert time.perf_counter() - start < 30
+def test_missing_weights_are_never_fetched(clips, monkeypatch):
+    "Not even with a network: what a model is asked for, only this machine is searched."
+    asked = []
+    def hub(model, revision=None, local_files_only=False):
+        asked.append((model, revision, local_files_only))
+        raise OSError("not here")
+    for library in HUBS.values(): monkeypatch.setattr(import_module(library), "snapshot_download", hub)
+    large = speech_encoder("emotion2vec-large")
+    for look in (lambda: large.encode(clips), lambda: large.version, lambda: large.folder):
+        with pytest.raises(CmetError, match=r"cmet assets get emotion2vec_plus_large` \(1.9 GB, FunASR Model License"): look()
+    assert large.card()["version"].startswith("unknown")
+    for options, command in ((dict(hub="hf"), "hf download emotion2vec/emotion2vec_plus_base`, or put its config.yaml, model.pt"),
+                             (dict(revision="v2"), "modelscope download --model iic/emotion2vec_plus_base --revision v2`, or name"),
+                             (dict(model="me/mine"), "modelscope download --model me/mine`")):
+        with pytest.raises(CmetError) as e: speech_encoder("emotion2vec-base", **options).encode(clips)
+        assert command in e.value.remedy
+    assert len(asked) == 7 and all(local for *_, local in asked)
+
+
+@pytest.mark.parametrize("hub", ["ms", "hf"])
+def test_no_connection_is_opened(hub, clips, monkeypatch):
+    def online(*args, **kw): pytest.fail("a connection")
+    for name in "connect", "connect_ex": monkeypatch.setattr(socket.socket, name, online)
+    monkeypatch.setattr(socket, "getaddrinfo", online)
+    with pytest.raises(CmetError, match="not on this machine"): speech_encoder("emotion2vec-seed", hub=hub).encode(clips)
+
+
+@pytest.mark.parametrize("hub", ["ms", "hf"])
+def test_what_a_hub_has_fetched_is_found(hub, tiny, clips, monkeypatch):
+    have = {"me/mine": tiny}
+    monkeypatch.setattr(import_module(HUBS[hub]), "snapshot_download",
+                        lambda model, revision, local_files_only: str(have[model]))
+    options = dict(hub=hub, revision="v1", device="cpu")
+    assert speech_encoder("emotion2vec-seed", model="me/mine", **options).encode(clips[0]).shape == (1, 32)
+
+
+def test_present_is_a_cheap_question(tmp_path):
+    code = """import sys
+from cmet.emotion2vec import present_emotion2vec
+print(present_emotion2vec("emotion2vec_plus_seed"), {"torch", "funasr", "modelscope", "huggingface_hub"} & set(sys.modules))"""
+    def ask(): return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
+    folder = tmp_path/"cache"/"emotion2vec_plus_seed"
+    folder.mkdir(parents=True)
+    (folder/"config.yaml").touch()
+    assert ask() == "False set()", "half a download is none"
+    (folder/"model.pt").touch()
+    assert ask() == "True set()"
 
 
 def test_a_folder_in_the_cache_is_found(tmp_path, clips):
