@@ -15,9 +15,10 @@ from scipy.ndimage import gaussian_filter1d
 from .core import CmetError
 from .files import atomic
 from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, still, track
+from .mouth import drawn_mouth, mouth_in
 from .rig import AUS, FULL, Rig, corrected, drawn, intensities
 from .shade import CANVAS, Shade, creases, layout_of, log_faces, measured
-from .warp import drawn_mouth, mouth_in, sheet, warp
+from .warp import sheet, warp
 
 # %% ../nbs/30_mesh.ipynb #30_mesh-004
 def smoothed(
@@ -138,7 +139,7 @@ def widest_mouth(track:Track):  # -> Mouth
     if mouth_opening(points) > .06: return mouth_in(track.frame, points)
     x, y = points[[50, 280, 205, 425], :2].round().astype(int).T
     h, w = track.frame.shape[:2]
-    return drawn_mouth(1.25*track.frame[y.clip(0, h - 1), x.clip(0, w - 1)].mean())
+    return drawn_mouth(1.1*track.frame[y.clip(0, h - 1), x.clip(0, w - 1)].mean())
 
 # %% ../nbs/30_mesh.ipynb #30_mesh-014
 def learned(

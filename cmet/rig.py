@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .core import CmetError
-from .landmarks import LIPS_LOW, LIPS_TOP, POINTS
+from .landmarks import LIPS_LOW, LIPS_TOP, LOWER_LIP, POINTS, UPPER_LIP
 from .muscles import AUS, FULL, HELD, MUSCLES
 
 _all_ = ["AUS", "FULL", "MUSCLES"]
@@ -35,6 +35,7 @@ def pulled_open(
     beside = np.maximum(left - x[:, 0], x[:, 0] - right).clip(0)/(right - left)
     low = (x[:, 1] > line + 1e-6)*np.exp(-(beside/.35)**2)
     low = np.where((beside > 0), low*np.clip((x[:, 1] - line)/.12, 0, 1), low)
+    low[LOWER_LIP], low[UPPER_LIP] = 1, 0  # lips that are shut touch, or cross by a hair
     x[:, 1] += .35*low
     x[[246, 161, 160, 159, 158, 157, 173, 466, 388, 387, 386, 385, 384, 398], 1] -= .05
     return x
