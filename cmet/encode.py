@@ -109,6 +109,7 @@ def speech_of(bench:Bench, table, encoder) -> list:  # of [S], reason, or None
     rows, out, card = np.flatnonzero(table["audio"] != ""), [None]*len(table), made.card()
     paths = [table["audio"][i] for i in rows]
     stored = [sidecar(p, made.name) for p in paths]  # a stored feature is what counts, if there is one
+    if paths and not any(s.is_file() for s in stored): _ = made.version  # names weights that are missing
     keys = [["speech", *stamp(s if s.is_file() else p), card] for s, p in zip(stored, paths)]
     neural = made.name.startswith("emotion2vec")
     found = bench.do(_heard, keys, paths, 1e6, partial(Tools, encoder), neural)

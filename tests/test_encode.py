@@ -116,6 +116,15 @@ def test_nothing_to_encode(tmp_path):
         with pytest.raises(CmetError, match="is a file or holds others"): encode_folder(tmp_path/"root", tmp_path/out, force=True)
 
 
+def test_missing_weights_are_named_before_the_first_clip(tmp_path, monkeypatch):
+    monkeypatch.setenv("CMET_CACHE", str(tmp_path/"cache"))
+    (tmp_path/"root"/"ann"/"happy").mkdir(parents=True)
+    soundfile.write(tmp_path/"root"/"ann"/"happy"/"1.wav", np.zeros(16000, np.float32), 16000)
+    with pytest.raises(CmetError, match="cmet assets get emotion2vec_plus_large"):
+        encode_folder(tmp_path/"root", tmp_path/"out", encoder="emotion2vec-large")
+    assert not (tmp_path/"out.rejected.csv").exists()
+
+
 def test_an_older_corpus_is_replaced_only_by_force(tmp_path):
     root, quick = voices(tmp_path/"root", 8), dict(encoder=Cheap(), progress=False)
     out = encode_folder(root, tmp_path/"out", limit=3, **quick)

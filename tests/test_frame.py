@@ -211,24 +211,6 @@ def test_ci_and_workflow_call_the_same_command(tmp_path):
     assert last == [str(tmp_path/"main"), str(tmp_path/"shared"/"real"), "true", "test"]
 
 
-def test_installed_kit_works(tmp_path):
-    "Not editable: a wheel in a folder of its own, used from another folder."
-    for name in "cmet", "data": shutil.copytree(ROOT/name, tmp_path/"src"/name)
-    for name in "settings.ini", "setup.py", "pyproject.toml", "README.md":
-        shutil.copy(ROOT/name, tmp_path/"src")
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-compile"]
-    subprocess.run([*pip, "--target", tmp_path/"site", tmp_path/"src"], check=True, timeout=300, **TEXT)
-    code = """import cmet; from cmet.core import builtin; from cmet.corpus import read_corpus
-print(cmet.__file__, builtin("studio"), len(read_corpus("studio")), builtin("portrait.mp4"), sep="\\n")"""
-    env = os.environ | {"PYTHONPATH": str(tmp_path/"site")}
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True, **TEXT)
-    file, studio, clips, portrait = run.stdout.split("\n")[:4]
-    assert all(tmp_path/"site"/"cmet" in Path(p).parents for p in (file, studio, portrait))
-    assert int(clips) > 100
-    helped = subprocess.run([tmp_path/"site"/"bin"/"cmet", "--help"], cwd=tmp_path, env=env, **TEXT)
-    assert helped.returncode == 0 and "edit" in helped.stdout, helped.stderr
-
-
 # JupyterLab
 
 def ask(address, data=None, seconds=60):
