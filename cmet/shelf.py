@@ -69,7 +69,7 @@ SPEECH = (
     _emotion2vec("model.pt", 1945790254, "be501a01f26fcdc7663a062dff86af839afbaef7c4de32f5e42d7e1ad2784da4"),
     _emotion2vec("config.yaml", 5552, "f4fa0eb82cc78bfebb43c56d68791afb01788085a18897d20999af7bc45d51d3"),
     Asset("whisper-tiny.en/model.safetensors", f"{_TINY}/model.safetensors", "Apache-2.0", about=151,
-          purpose="speech encoder Whisper tiny.en, as its makers publish it",
+          purpose="speech encoder, `--encoder whisper`, as its makers publish it",
           terms="so its page; their repository of Whisper says MIT"))
 
 # %% ../nbs/03_shelf.ipynb #03_shelf-010
