@@ -83,9 +83,9 @@ def smooth(t):  # 0 below 0, 1 above 1, and a soft step between
     t = np.clip(t, 0, 1)
     return t*t*(3 - 2*t)
 
-def lit(opening:float) -> float:  # height of the gap for its width -> .12 to 1
+def lit(opening:float) -> float:  # height of the gap for its width -> .18 to 1
     "How much light there is inside a mouth that is open so far."
-    return .12 + .88*float(smooth(opening/.35))
+    return .18 + .82*float(smooth(opening/.35))
 
 # %% ../nbs/28_mouth.ipynb #28_mouth-012
 def between(

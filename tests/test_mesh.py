@@ -7,9 +7,10 @@ import pytest
 from skimage.data import astronaut
 
 from cmet.core import CmetError, find_data
-from cmet.landmarks import OVAL, POINTS, Track, track
+from cmet.landmarks import LIPS_LOW, LIPS_TOP, LOWER_LIP, OVAL, POINTS, UPPER_LIP, Track, track
 from cmet.mesh import MeshCodec, learned, load_codec, save_codec, smoothed
 from cmet.rig import AUS, drawn, explained, intensities, kept
+from cmet.uneven import TEXTBOOK, one_sided, textbook
 from cmet.warp import extend, eye_opening, mouth_opening
 
 PHOTO = astronaut()[:256, 96:352]
@@ -101,6 +102,62 @@ def test_a_turned_cloud_is_no_expression(codec, face):
     assert np.abs(codec.encode(Track(np.array(clouds, np.float32)), face)).max() < .5
 
 
+TEXT = textbook()
+calm = pytest.fixture(scope="module")(lambda codec: codec.edit(PHOTO[None], rows(1, AU12=-4, AU25=-5))[0])
+
+
+def test_the_textbook_is_the_actors():
+    from cmet.actors import PROTOTYPES
+    assert TEXTBOOK == PROTOTYPES
+
+
+def test_left_and_right_move_apart(codec, face):
+    "One half's smile leaves the other half of the picture nearly alone; both halves together are the whole."
+    smile, zero, x = units(AU12=4), np.zeros(17), int(face.points[0, 4, 0])
+    halves = [codec.edit(PHOTO[None], np.r_[a, b][None])[0].astype(int) for a, b in ((smile, zero), (zero, smile))]
+    right, left = ([np.abs(h - PHOTO)[:, part].sum() for part in (slice(0, x), slice(x, None))] for h in halves)
+    assert right[0] > 3*right[1] and left[1] > 3*left[0]  # the person's right is on the left of the picture
+    both = [codec.edit(PHOTO[None], d[None])[0].astype(int) for d in (smile, np.tile(smile, 2))]
+    assert np.abs(both[0] - both[1]).max() <= 2
+
+
+def test_contempt_is_one_sided_and_nothing_else_is(codec, calm):
+    "Both readings are of the corners of the lips, in the landmarks of the edited picture."
+    before = codec.track([calm]).points[0]
+    lift = {}
+    for name, delta in zip(TEXTBOOK, codec.sided(TEXT)):
+        after = codec.track([codec.edit(calm[None], delta[None])[0]]).points[0]
+        lift[name] = [float(np.hypot(*(after - before)[p, :2])) for p in (61, 291)]
+    assert lift["contempt"][1] > 2.5*lift["contempt"][0] and lift["contempt"][1] > 3
+    assert max(max(v)/max(min(v), 1.5) for k, v in lift.items() if k != "contempt") < 2
+
+
+def test_sided_is_continuous():
+    way = np.concatenate([np.linspace(a, b, 200) for a, b in ((TEXT[4], TEXT[1]), (TEXT[1], TEXT[5]), (0*TEXT[0], TEXT[1]))])
+    steps = np.abs(np.diff(one_sided(way), axis=0)).max(1)
+    assert np.delete(steps, [199, 399]).max() < .15 and one_sided(way).shape == (600, 34)
+
+
+@pytest.mark.parametrize("name", TEXTBOOK)
+def test_stronger_is_more(codec, calm, name):
+    delta = TEXT[list(TEXTBOOK).index(name)]
+    change = [np.abs(codec.edit(calm[None], s*delta[None])[0].astype(float) - calm).mean() for s in (.5, 1, 1.5, 2)]
+    assert (np.diff(change) > .15*change[1]).all(), change
+
+
+@pytest.mark.parametrize("name", TEXTBOOK)
+def test_shut_lips_are_not_torn(codec, calm, name):
+    "Between lips that were shut nothing is brighter than the lips were: no speckles."
+    edited = codec.edit(calm[None], codec.sided(TEXT)[list(TEXTBOOK).index(name)][None])[0]
+    def brightest(image, top, low):
+        points = codec.track([image]).points[0, :POINTS, :2]
+        outline = np.round(np.concatenate([points[top], points[low][::-1]])).astype(np.int32)
+        return image[cv2.fillPoly(np.zeros(image.shape[:2], np.uint8), [outline], 1) > 0].mean(-1).max()
+
+    outer = [61, *UPPER_LIP[:, 3], 291], [61, *LOWER_LIP[:, 3], 291]
+    assert brightest(edited, LIPS_TOP, LIPS_LOW) < 1.1*brightest(calm, *outer)
+
+
 def test_missing_faces_are_nan_and_counted(codec):
     blank = np.zeros_like(PHOTO)
     with pytest.warns(UserWarning, match="no face in 2 of 5"):
@@ -115,7 +172,7 @@ def test_intensities_keep_to_the_scale(face):
     assert read.min() >= 0 and read.max() <= 5
 
 
-@pytest.mark.parametrize("delta", [np.zeros((2, 17)), np.zeros((1, 16)), np.full((1, 17), np.nan), np.full((1, 17), np.inf)])
+@pytest.mark.parametrize("delta", [np.zeros((2, 17)), np.zeros((1, 16)), np.zeros((1, 33)), np.full((1, 17), np.nan), np.full((1, 17), np.inf)])
 def test_a_bad_change_is_refused(codec, delta):
     with pytest.raises(CmetError): codec.edit(PHOTO[None], delta)
 
