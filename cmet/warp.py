@@ -197,7 +197,7 @@ def warp(
     return open_mouth(out, frame, flat, flat + move, mouth)
 
 # %% ../nbs/28_warp.ipynb #28_warp-025
-WARM = np.array([.78, 1, 1.05])  # shade on skin takes blue before it takes red
+WARM = np.array([.85, 1, 1.05])  # shade on skin takes blue before it takes red
 
 def light(out, seen, corners, texture, layout):
     "Multiply the skin's brightness by a texture of the layout, in place; highlights grow towards white, not past it."
