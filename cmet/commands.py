@@ -7,6 +7,9 @@ __all__ = ['FACES', 'COMMANDS', 'edit', 'edit_arguments', 'crop', 'crop_argument
            'encode_arguments', 'audit', 'audit_arguments', 'studio', 'studio_arguments', 'train', 'train_arguments',
            'run', 'run_arguments', 'evaluate', 'evaluate_arguments', 'assets', 'assets_arguments']
 
+# %% ../nbs/98_commands.ipynb #98_commands-017
+import json
+
 # %% ../nbs/98_commands.ipynb #98_commands-003
 def edit(args):
     "`cmet edit`: put the emotion of some speech on a talking face."
@@ -14,6 +17,8 @@ def edit(args):
     out = edit_video(args.video, args.out, to=args.to, frm=args.frm, vector=args.vector, mapper=args.mapper,
                      codec=args.codec, encoder=args.encoder, strength=args.strength, corpus=args.corpus,
                      curve=args.curve, lips=args.lips, face=args.face, force=args.force)
+    doubt = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["doubt"]
+    if doubt: print(doubt["says"])
     print(f"{out}: the edited video\n{out.with_suffix('.json')}: what made it")
 
 FACES = ("largest", "left", "right")
@@ -24,17 +29,18 @@ def edit_arguments(p):
     add("-o", "--out", metavar="OUT", required=True, help="the mp4 to write; a .json beside it says how")
     add("--to", nargs="+", metavar="SPEECH", help="speech with the wanted emotion: files or folders")
     add("--from", dest="frm", nargs="+", metavar="SPEECH",
-        help="speech with the emotion of VIDEO, best of the same voice (default: the corpus' neutral)")
-    add("--vector", metavar="EXPR", help='instead of --to: emotions of the corpus, "happy - 0.5*sad"')
+        help="neutral speech of the same voice (default: how it would sound at rest is guessed)")
+    add("--vector", metavar="EXPR", help='instead of --to: emotions by name, "happy - 0.5*sad"')
     add("--curve", metavar="CURVE", help='or emotion over time: "0 neutral -> 1.2 happy 0.8 -> 3 neutral"')
     add("--strength", default=1.0, metavar="S", help="how much of it: 1 is natural, 0 none (default 1)")
-    add("--mapper", default="transformer", metavar="M",
-        help="from speech to face: transformer, ridge, label, …, cmet-official, a .safetensors (default transformer)")
+    add("--mapper", default="auto", metavar="M",
+        help="from speech to face: auto (made from people), studio (synthetic), cmet-official, a .safetensors, or with --corpus"
+             " transformer, ridge, label, … (default auto)")
     add("--codec", default="mesh", metavar="C", 
         help="way to move the face: mesh, edtalk or a saved .safetensors (default mesh)")
-    add("--encoder", metavar="E", help="way to hear the speech (default: the mapper's own)")
-    add("--corpus", default="studio", metavar="DIR",
-        help="what the mapper learns from (default: the built-in synthetic studio)")
+    add("--encoder", default="auto", metavar="E",
+        help="way to hear the speech: auto, whisper, emotion2vec-large (default auto: emotion2vec-large where it is, else whisper)")
+    add("--corpus", metavar="DIR", help="a corpus to fit the mapper to: studio, or a folder (default: none, the mapper is ready)")
     add("--lips", metavar="SOUND", help="edtalk: a recording for the lips to say; it becomes the sound")
     add("--face", choices=FACES, help="edtalk: whose face, where there are several")
     add("--force", action="store_true", help="replace OUT if it exists")
@@ -112,16 +118,18 @@ def train(args):
     "`cmet train`: fit a mapper to a corpus and save it, to be used with `cmet edit --mapper`."
     from cmet.corpus import read_corpus
     from cmet.files import check_output
-    from cmet.mappers import configured
+    from cmet.mappers import configured, made_from_people
     out = check_output(args.out, force=args.force, ending=".safetensors")
-    made = configured(args.mapper, args.set or [], args.seed, args.folder).fit(read_corpus(args.corpus))
+    if args.corpus == "people": made = made_from_people(args.encoder, args.mapper)
+    else: made = configured(args.mapper, args.set or [], args.seed, args.folder).fit(read_corpus(args.corpus))
     print(f"{made.save(out)}: the mapper '{made.kind}', fitted to {made.config['corpus']}")
 
 def train_arguments(p):
     add = p.add_argument
     add("corpus", nargs="?", default="studio", metavar="CORPUS",
-        help="a corpus folder (default: the built-in synthetic studio)")
+        help="a corpus folder, or people: the data sets that CMET_DATA holds (default: the built-in synthetic studio)")
     add("-o", "--out", metavar="OUT", required=True, help="the .safetensors to write")
+    add("--encoder", default="whisper", metavar="E", help="people: whisper or emotion2vec-large (default whisper)")
     add("--mapper", default="transformer", metavar="M", help="transformer, ridge, label, … (default transformer)")
     add("--set", nargs="+", metavar="K=V", help="settings of the mapper, its network or its training: steps=2000")
     add("--seed", type=int, default=0, help="of all random draws (default 0)")

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 
 from .core import CmetError
-from .mapping import Mapper, across_speakers, scaled_pairs
+from .mapping import Mapper, across_speakers, check_ear, scaled_pairs
 
 # %% ../nbs/74_neural.ipynb #74_neural-005
 def attend(
@@ -137,7 +137,7 @@ class TransformerMapper(Mapper):
         "A fresh network for the widths of the corpus; the seed decides its first weights."
         import torch
         from cmet.transformer import CrossModalTransformer, preset
-        (S, D), fields = self.config["widths"], {"preset": "small"} | self.config["network"]
+        (S, D), fields = self.inner, {"preset": "small"} | self.config["network"]
         torch.manual_seed(self.config["seed"])
         return CrossModalTransformer(preset(fields.pop("preset"), **fields | dict(speech=S, face=D)))
 
@@ -150,11 +150,11 @@ class TransformerMapper(Mapper):
         parts |= {f"scale.{k}": x for k, x in done.scale._asdict().items()}
         self.state |= {k: x.detach().cpu().numpy() for k, x in parts.items()}
 
-    def _delta(self, v, face):
+    def _delta(self, v, face, rest=None):  # rest: [D] the person's neutral face, with `relative`; None: zero
         from cmet.transformer import rollout
         if not len(face): return face
         if self.model is None: self.check()
-        if self.config["train"].get("relative"): face = face - face.mean(0)
+        if rest is not None and self.config["train"].get("relative"): face = face - rest
         scale = {k[6:]: x for k, x in self.state.items() if k.startswith("scale.")}
         now = (face - scale["centre"])*scale["face"]
         edited = rollout(self.model, np.float32(v*scale["speech"]), np.float32(now)).numpy()
@@ -165,8 +165,9 @@ class TransformerMapper(Mapper):
     def check(self):
         "Raises `ValueError` unless the stored weights are finite and fit the network of the settings."
         import torch
-        S, D = self.config["widths"]
-        for k, size in (("limit", S), ("scale.speech", S), ("scale.face", D), ("scale.centre", D)):
+        (S, D), whole = self.inner, self.config["widths"][0]
+        check_ear(self)
+        for k, size in (("limit", whole), ("scale.speech", S), ("scale.face", D), ("scale.centre", D)):
             if k not in self.state or self.state[k].shape != (size,): raise ValueError(f"no '{k}' of shape {size}")
         for k, x in self.state.items():
             if not (np.isfinite(x).all() or k == "limit"): raise ValueError(f"'{k}' is not finite")

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'SMILE', 'EMOTION2VEC', 'BEST', 'OFFLINE', 'sidecar', 'read_feature', 'kept', 'hear', 'vector_of',
-           'register', 'SpeechEncoder', 'Whisper', 'OpenSmile', 'Emotion2vec', 'speech_encoder', 'best_encoder']
+           'vector_of_sound', 'register', 'SpeechEncoder', 'Whisper', 'OpenSmile', 'Emotion2vec', 'speech_encoder',
+           'best_encoder']
 
 # %% ../nbs/20_speech.ipynb #20_speech-002
 import difflib
@@ -81,17 +82,24 @@ def vector_of(
     "The vector of one file: stored beside it, kept from last time, or computed."
     ready = sidecar(path, encoder.name)
     if ready == Path(path) or (encoder.sidecars and ready.is_file()): return read_feature(ready, encoder.dim)
-    wav = hear(path)
+    return vector_of_sound(encoder, hear(path), path)
+
+def vector_of_sound(
+    encoder,  # a `SpeechEncoder`
+    wav,  # float32 [n], of `hear`
+    name="the recording",  # for messages
+) -> np.ndarray:  # float32 [dim]
+    "The vector of a waveform: kept from last time, or computed."
     def compute():
         x = np.asarray(encoder.embed(wav), np.float32).reshape(-1)
         if np.isfinite(x).all(): return x
-        raise CmetError(f"'{path}' has no {encoder.name} features (NaN)", "give a longer, cleaner recording")
+        raise CmetError(f"'{name}' has no {encoder.name} features (NaN)", "give a longer, cleaner recording")
     if not encoder.cache: return compute()
     maker = re.sub(r"[^\w.+-]", "_", f"{encoder.name}-{encoder.version}")
-    name = hashlib.sha256(wav.tobytes()).hexdigest()
-    return kept(cache_dir()/"speech"/maker/f"{name}.npy", encoder.dim, compute)
+    digest = hashlib.sha256(wav.tobytes()).hexdigest()
+    return kept(cache_dir()/"speech"/maker/f"{digest}.npy", encoder.dim, compute)
 
-# %% ../nbs/20_speech.ipynb #20_speech-058
+# %% ../nbs/20_speech.ipynb #20_speech-064
 ENCODERS = {}  # name -> class
 
 def register(
@@ -135,7 +143,7 @@ class SpeechEncoder:
         except CmetError: made_by = "unknown: features stored beside the audio"  # the weights are not here
         return dict(name=self.name, dim=self.dim, version=made_by, licence=self.licence)
 
-# %% ../nbs/20_speech.ipynb #20_speech-060
+# %% ../nbs/20_speech.ipynb #20_speech-066
 @register("whisper")
 class Whisper(SpeechEncoder):
     "Mean and spread over time of the first blocks of OpenAI's Whisper tiny.en."
@@ -227,7 +235,7 @@ def speech_encoder(
     hint = f"did you mean {' or '.join(near)}?" if near else "known are " + ", ".join(known)
     raise CmetError(f"unknown speech encoder '{text}'", hint)
 
-# %% ../nbs/20_speech.ipynb #20_speech-063
+# %% ../nbs/20_speech.ipynb #20_speech-069
 BEST, OFFLINE = "emotion2vec-large", "whisper"
 
 def best_encoder(

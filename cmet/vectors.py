@@ -228,5 +228,10 @@ def compose(
     space:str="speech",  # or "face"
     **which,  # n, speaker, intensity, seed of the pools: see `pool`
 ) -> Vector:
-    "The vector that an expression over emotion names describes; bad input raises `CmetError`."
-    return combine([(k, pool_vector(corpus, name, space, **which)) for name, k in linear(expr).items()])
+    "The vector that an expression over emotion names describes, balanced by neutral; bad input raises `CmetError`."
+    weight = {}
+    for name, k in linear(expr).items():
+        name = canonical(name, corpus.emotions)
+        weight[name] = weight.get(name, 0) + k
+    if "neutral" in corpus.emotions: weight["neutral"] = weight.get("neutral", 0) - sum(weight.values())
+    return combine([(k, pool_vector(corpus, name, space, **which)) for name, k in weight.items()])
