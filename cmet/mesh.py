@@ -134,6 +134,7 @@ class Writer:
     def __init__(self, codec:MeshCodec, track:Track):
         shape = shape_of(track)
         self.rig, self.shade = codec.rig or drawn(shape), codec.shade or creases(shape)
+        self.emphasis = EMPHASIS if codec.rig is None else np.ones(len(AUS))
         self.faces, self.pose = sheet(), to_pixels(track, shape)
         self.points = smoothed(track.points, track.found, .5)
         seen = self.points[track.found]
@@ -141,7 +142,7 @@ class Writer:
         self.mouth, self.last = widest_mouth(track), (None, None)
 
     def __call__(self, i, frame, delta):  # [17] or [34] -> uint8 [H, W, 3]
-        delta = delta*np.resize(EMPHASIS, len(delta))
+        delta = delta*np.resize(self.emphasis, len(delta))
         move = self.rig.move(delta)@self.pose[i]
         if self.last[0] is None or (self.last[0] != delta).any(): self.last = delta, self.shade.gain(delta)
         return warp(frame, self.points[i], move, self.eyes, self.mouth, self.faces, self.last[1])
