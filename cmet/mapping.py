@@ -60,8 +60,9 @@ class Mapper:
     ) -> np.ndarray:  # float32 [T, D], to be added to `face`
         "The change of every frame; numbers of another encoder, codec or width raise `CmetError`."
         v, face = check_input(self, vector, face)
-        if self.ear: v = self.ear.hear(v)
-        delta = self.config.get("gain", 1.)*self._delta(v, face, **options)
+        # `gain` is an option of the ridge mapper too, so it is only read beside an ear.
+        v, gain = (self.ear.hear(v), self.config["gain"]) if self.config.get("heard") else (v, 1.)
+        delta = gain*self._delta(v, face, **options)
         if "true" in self.state: delta = no_stronger(delta, self.state["true"])
         return np.broadcast_to(delta, face.shape).astype(np.float32)
 
