@@ -1,0 +1,193 @@
+"""The mappers made from people: what they hear, what they refuse, what they doubt, and the files that travel."""
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cmet.actors import PROTOTYPES
+from cmet.caution import listened
+from cmet.core import BASIC, CmetError, builtin, find_data
+from cmet.ear import fit_ear, heard
+from cmet.edit import edit_video
+from cmet.mappers import load_mapper, mapper
+from cmet.mapping import bank
+from cmet.media import read_audio, write_audio
+from cmet.people import SOURCES, emodb, variation
+from cmet.request import PEOPLE, chosen_voice, fitted_mapper, hearing, wanted_vector
+from cmet.rig import AUS
+from cmet.speech import ENCODERS, SpeechEncoder, register, speech_encoder
+from cmet.vectors import compose, cosine, direction
+from cmet.voicing import found_speech
+
+RATE = 16000
+REST = np.zeros((1, 17), np.float32)
+BOOK = {e: np.array([PROTOTYPES[e].get(u, 0.) for u in AUS]) for e in BASIC}
+CLIP = "speech/F01_happy_3_001.flac"
+
+
+def nearest(delta, among=BASIC): return max(among, key=lambda e: cosine(delta, BOOK[e]))
+
+
+@pytest.fixture(scope="module", params=PEOPLE)
+def shipped(request): return load_mapper(builtin(f"{request.param}.safetensors"))
+
+
+def test_every_emotion_of_the_bank_has_its_face(shipped):
+    voices = bank(shipped)
+    for e in BASIC:
+        delta = shipped.predict(compose(e, voices), REST)[0]
+        assert nearest(delta) == e
+        assert .6 < delta @ BOOK[e]/(BOOK[e] @ BOOK[e]) < 1.1  # as strong as the textbook, and not stronger
+
+
+def test_files_are_small_and_say_what_they_are_made_of(shipped):
+    card = shipped.config["card"]
+    assert builtin(f"{shipped.encoder}.safetensors").stat().st_size <= 2e6
+    assert card["voices"] and "research only" in card["licence"]
+    assert {"sarcastic", "charismatic", "empathetic"} <= set(bank(shipped).emotions)
+
+
+def test_a_bare_name_is_a_difference_from_neutral(shipped):
+    voices = bank(shipped)
+    same = direction(voices, "happy").values
+    assert np.allclose(compose("happy", voices).values, same, atol=1e-3)
+    mixed = compose("sarcastic - 0.5*happy", voices)
+    assert abs(sum(k for k, _ in mixed.terms)) < 1e-9
+
+
+def test_damage_to_an_ear_is_found(shipped):
+    for key in ("ear.unit", "ear.focus", "ear.voices", "bank"):
+        m = load_mapper(builtin(f"{shipped.encoder}.safetensors"))
+        m.state[key] = m.state[key][:-1]
+        with pytest.raises(ValueError): m.check()
+
+
+def test_an_encoder_that_contradicts_the_mapper_is_refused(tmp_path):
+    m, voices = fitted_mapper()
+    with pytest.raises(CmetError, match="fitted to the encoder 'whisper'"): hearing("egemaps", m, voices)
+    with pytest.raises(CmetError, match="no mapper for encoder 'compare'"): fitted_mapper(encoder="compare")
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    "Sounds nobody speaks in."
+    g, t = np.random.default_rng(0), np.arange(3*RATE)/RATE
+    hiss = g.normal(size=len(t))
+    note = lambda hz: sum(np.sin(2*np.pi*hz*k*t[:4800])/k**1.5 for k in range(1, 9))*np.exp(-3*t[:4800])
+    tune = np.concatenate([note(220*2**(n/12)) for n in (0, 4, 7, 12, 7, 4, 0, 5, 9, 12)])
+    cough = g.normal(size=8000)*(np.exp(-((t[:8000] - .03)/.03)**2) + .5*np.exp(-((t[:8000] - .2)/.09)**2))
+    made = dict(noise=hiss, waves=hiss*(1 + np.sin(8*np.pi*t)), tone=np.sin(880*np.pi*t), hum=np.sin(100*np.pi*t) + .02*hiss,
+                sweep=np.sin(2*np.pi*(200*t + 200*t*t)), tune=tune, cough=cough, silence=0*t,
+                drum=np.tile(np.exp(-25*t[:4000])*np.sin(2*np.pi*80*t[:4000]), 12), clicks=(np.arange(len(t)) % 4000 == 0)*1.)
+    folder = tmp_path_factory.mktemp("sounds")
+    return {k: write_audio(folder/f"{k}.wav", .3*x/max(np.abs(x).max(), 1e-9), RATE) for k, x in made.items()}
+
+
+def test_what_is_no_speech_is_refused_or_cautioned(sounds):
+    m, voices = fitted_mapper()
+    encoder = hearing("auto", m, voices)
+    for name, path in sounds.items():
+        try: v = wanted_vector(m, voices, encoder, [path])
+        except CmetError: continue
+        assert listened(m, v, v.terms[0][1].values, True)["cautions"], name
+
+
+def test_noise_ends_the_command_in_one_line(sounds, tmp_path):
+    run = [sys.executable, "-c", "import sys; from cmet.cli import main; sys.exit(main())"]
+    run += ["edit", str(builtin("portrait.mp4")), "--to", str(sounds["noise"]), "-o", str(tmp_path/"o.mp4")]
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 2 and "is not speech" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_silence_around_the_speech_changes_nothing(tmp_path):
+    wav = read_audio(builtin(CLIP))
+    quiet = lambda s: np.zeros(int(s*RATE), np.float32)
+    paths = [write_audio(tmp_path/f"{k}.wav", np.concatenate([quiet(a), wav, quiet(b)]), RATE)
+             for k, (a, b) in enumerate(((0, 0), (1, 1), (3, 5)))]
+    x = speech_encoder("whisper", cache=False).encode(paths)
+    other = speech_encoder("whisper", cache=False).encode(builtin("speech/F01_sad_3_001.flac"))[0]
+    assert max(np.linalg.norm(x[k] - x[0]) for k in (1, 2)) < .2*np.linalg.norm(other - x[0])
+
+
+def test_out_of_phase_stereo_is_heard(tmp_path):
+    wav = read_audio(builtin(CLIP))
+    write_audio(tmp_path/"s.wav", np.stack([wav, -wav], 1), RATE)
+    assert np.abs(found_speech(read_audio(tmp_path/"s.wav"))).max() > .5*np.abs(wav).max()
+
+
+def test_a_users_own_encoder_joins_by_one_line():
+    @register("mine")
+    class Mine(SpeechEncoder):
+        name, dim, version = "mine", 1, "1"
+        def embed(self, wav): return np.array([len(wav)])
+    assert isinstance(speech_encoder("mine"), Mine)
+    del ENCODERS["mine"]
+
+
+def test_doubt_is_kept_beside_the_edit(tmp_path):
+    out = edit_video(builtin("portrait.mp4"), tmp_path/"o.mp4", to=builtin(CLIP), progress=False)
+    story = json.loads(out.with_suffix(".json").read_text())
+    assert story["doubt"]["clips"] == 1 and story["doubt"]["neutral"] == "guessed" and 0 <= story["doubt"]["sure"] <= 1
+    assert len(story["codec"]["mean_change"]) == 17 and story["vector"]["encoder"]["name"] == "whisper"
+    again = edit_video(builtin("portrait.mp4"), tmp_path/"2.mp4", to=builtin(CLIP), strength=2, progress=False)
+    twice = json.loads(again.with_suffix(".json").read_text())["codec"]["mean_change"]
+    assert np.allclose(twice, 2*np.array(story["codec"]["mean_change"]), atol=2e-3)
+
+
+def toy(seed=0, people=12):
+    g = np.random.default_rng(seed)
+    push = dict(zip(("neutral", *BASIC), np.concatenate([np.zeros((1, 20)), g.normal(size=(7, 20))])))
+    rows = [(f"P{p}", e) for p in range(people) for e in push for _ in range(4)]
+    x = np.array([push[e] + g.normal(0, .5, 20) for _, e in rows]) + np.repeat(g.normal(0, 3, (people, 20)), 32, 0)
+    return x, *np.array(rows).T
+
+
+def test_variations_of_a_person_never_teach_about_that_person():
+    x, voice, emotion = toy()
+    copies = np.concatenate([voice, np.char.add(voice, "#0")])
+    with_copies = heard(np.concatenate([x, x]), copies, np.tile(emotion, 2), C=.1)[0]
+    # A copy in another fold would let an ear hear the very same clip in training and in use.
+    assert np.allclose(with_copies[:len(x)], with_copies[len(x):])
+
+
+def test_same_seed_same_ear():
+    x, voice, emotion = toy()
+    a, b = (fit_ear(x, voice, emotion, C=.1).state for _ in range(2))
+    assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_every_kind_that_learns_from_pairs_can_listen():
+    from cmet.corpus import concat, make_corpus
+    from cmet.people import talking_textbook
+    x, voice, emotion = toy()
+    rows = [dict(speaker=v, emotion=e) for v, e in zip(voice, emotion)]
+    corpus = concat(make_corpus(rows, x, None, name="toy", encoder="toy", codec="mesh"), talking_textbook(frames=10, clips=2))
+    for kind, more in (("ridge", {"across": True}), ("label", {})):
+        m = mapper(kind, ear=dict(C=.1), **more).fit(corpus)
+        mine = voice == "P3"
+        v = x[mine & (emotion == "sad")].mean(0) - x[mine & (emotion == "neutral")].mean(0)
+        assert nearest(m.predict(v, REST)[0]) == "sad", kind
+
+
+def test_variation_and_names():
+    wav = read_audio(builtin(CLIP))
+    assert np.array_equal(variation(wav, [1, 2], .9), variation(wav, [1, 2], .9))
+    assert not np.array_equal(variation(wav, [1, 2], .9)[:1000], variation(wav, [1, 3], .9)[:1000])
+    with pytest.raises(CmetError, match="no clips"): emodb(builtin("speech"))
+
+
+@pytest.mark.real
+@pytest.mark.skipif(find_data("ravdess") is None, reason="needs RAVDESS")
+def test_recordings_choose_their_encoder():
+    "Where features of emotion2vec+ lie beside every file they are used; elsewhere Whisper hears."
+    root = find_data("cmet-samples")
+    assert "ravdess" in SOURCES
+    clips = sorted(find_data("ravdess").glob("Actor_01/03-01-05-02-01-01-01.*"))
+    assert chosen_voice(to=clips)[2].name == "whisper"
+    if root:
+        angry = sorted(root.glob("audios/MEAD/angry/M003_*.wav"))
+        assert chosen_voice(to=angry)[2].name == "emotion2vec-large"
+        assert chosen_voice(to=[*angry, *clips])[2].name == "whisper"
