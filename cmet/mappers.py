@@ -53,7 +53,7 @@ def load_mapper(path) -> Mapper:
         made = mapper(head["kind"])
         made.config, made.state = dict(head["config"]), state
         made.check()
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as e:
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError) as e:
         raise CmetError(f"'{path}' is no mapper of cmet ({e})", "fit and save it again") from e
     return made
 

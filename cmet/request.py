@@ -82,7 +82,7 @@ def people_mapper(encoder="auto", files=()):  # files: the speech that will be h
     from cmet.mapping import bank
     from cmet.speech import best_encoder
     if encoder is None or str(encoder) == "auto": encoder = best_encoder(files)
-    name = encoder if isinstance(encoder, str) else encoder.name
+    name = (speech_encoder(encoder) if isinstance(encoder, (str, Path)) else encoder).name
     if name not in PEOPLE:
         raise CmetError(f"no mapper for encoder '{name}' travels with the kit",
                         f"use --encoder {' or '.join(PEOPLE)}, or fit one: cmet train CORPUS -o mine.safetensors")
