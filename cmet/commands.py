@@ -16,7 +16,7 @@ def edit(args):
     from cmet.edit import edit_video
     out = edit_video(args.video, args.out, to=args.to, frm=args.frm, vector=args.vector, mapper=args.mapper,
                      codec=args.codec, encoder=args.encoder, strength=args.strength, corpus=args.corpus,
-                     curve=args.curve, lips=args.lips, face=args.face, force=args.force)
+                     curve=args.curve, lips=args.lips, face=args.face, follow=args.follow, force=args.force)
     doubt = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["doubt"]
     if doubt: print(doubt["says"])
     print(f"{out}: the edited video\n{out.with_suffix('.json')}: what made it")
@@ -33,6 +33,7 @@ def edit_arguments(p):
     add("--vector", metavar="EXPR", help='instead of --to: emotions by name, "happy - 0.5*sad"')
     add("--curve", metavar="CURVE", help='or emotion over time: "0 neutral -> 1.2 happy 0.8 -> 3 neutral"')
     add("--strength", default=1.0, metavar="S", help="how much of it: 1 is natural, 0 none (default 1)")
+    add("--follow", action="store_true", help="let it come and go with the speech of --to, one recording")
     add("--mapper", default="auto", metavar="M",
         help="from speech to face: auto (made from people), studio (synthetic), cmet-official, a .safetensors, or with --corpus"
              " transformer, ridge, label, … (default auto)")

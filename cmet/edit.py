@@ -19,6 +19,7 @@ import numpy as np
 from .caution import in_words, listened
 from .core import CmetError, sha256
 from .files import atomic, check_file, check_output
+from .follow import followed
 from .media import open_video, read_audio, write_video
 from .request import (Course, change, check_pair, check_request, chosen_codec, chosen_voice, wanted_course,
                           wanted_vector)
@@ -128,6 +129,7 @@ def edit_video(
     corpus=None,  # a Corpus, or its name or folder, to fit a mapper to; None: the mapper's own
     lips=None,  # edtalk: a recording for the lips to say, which becomes the sound
     face:str|None=None,  # edtalk: "largest", "left" or "right", where there are several
+    follow:bool=False,  # let the change come and go with the speech of `to`, one recording (`79_follow`)
     force:bool=False,  # replace an earlier result
     progress:bool=True,  # show a bar, where there is a terminal to show it on
 ) -> Path:  # `CmetError` for bad input; then nothing is written
@@ -141,13 +143,16 @@ def edit_video(
     wish = wanted_course(curve, corpus) if curve is not None else \
         wanted_vector(mapper, corpus, encoder, files["to"], files["frm"], vector)
     check_pair(mapper, codec, wish)
+    course = followed(files["to"], encoder, mapper, wish) if follow else None
     lip, strength, total = heard_lips(lips, codec), float(strength), 2*(source.n_frames or 0)
     doubt = doubted(mapper, wish, encoder, strength, files["to"], files["frm"])
     with tqdm(total=total, unit="frame", leave=False, disable=None if progress else True) as bar:  # None: no terminal
         track = find_face(codec, source, bar)
         if lip is not None: track = track.speaking(lip, source.fps)
-        delta = face_change(mapper, wish, codec, track, strength, source.fps)
+        delta, gain = face_change(mapper, wish, codec, track, strength, source.fps), None
+        if course is not None: delta, gain = course.applied(delta, source.fps)
         story = provenance(source, wish, mapper, codec, corpus, encoder, strength, delta, doubt, **files)
+        story |= {"follow": bool(follow), "gain": gain}  # gain: mean, min and max of the factor over time
         sided = codec.sided(delta) if hasattr(codec, "sided") else delta  # contempt is one-sided
         frames = codec.edit_stream(counted(source.frames(), bar, "2/2 move the face"), track, sided)
         return save_edit(out, source, frames, story, lips)
