@@ -30,6 +30,8 @@ def folder(tmp_path_factory):
     soundfile.write(d/"blip.wav", SPEECH[:200], 16000)
     soundfile.write(d/"nan.wav", np.where(T > .5, np.nan, SPEECH), 16000, subtype="FLOAT")
     soundfile.write(d/"silent.wav", np.zeros(16000), 16000)
+    soundfile.write(d/"tone.wav", .3*np.sin(2*np.pi*200*T), 16000)
+    soundfile.write(d/"noise.wav", .1*np.random.default_rng(0).standard_normal(16000), 16000)
     (d/"text.wav").write_text("These are words, but nobody said them.\n"*50)
     video(d/"talk.mp4", FACE, sound=d/"speech.wav")
     video(d/"noface.mp4", coffee()[:256, :256])
@@ -79,7 +81,7 @@ BAD = {
     "folder without speech": ("talk.mp4 --to nothing -o new.mp4", "no sound files in folder 'nothing'"),
     "same speech twice": ("talk.mp4 --to speech.wav --from speech.wav -o new.mp4", "zero"),
     "unknown emotion": ("talk.mp4 --vector hapy -o new.mp4", "unknown emotion 'hapy': did you mean happy"),
-    "emotion not in the corpus": ("talk.mp4 --vector sarcastic -o new.mp4", "sarcastic"),
+    "emotion not in the corpus": ("talk.mp4 --vector proud -o new.mp4", "unknown emotion 'proud'"),
     "broken expression": ("talk.mp4 --vector happy-+*sad -o new.mp4", "happy"),
     "expression with code": ("talk.mp4 --vector __import__('os').getcwd() -o new.mp4", "__import__|call|expression"),
     "expression of nothing": ("talk.mp4 --vector happy-happy -o new.mp4", "zero|nothing"),
@@ -107,7 +109,10 @@ BAD = {
     "no saved codec": (f"talk.mp4 --codec gone.safetensors {SAY}", "'gone.safetensors' is not a learned codec"),
     "text as codec": (f"talk.mp4 --codec text.safetensors {SAY}", "'text.safetensors' is not a learned codec"),
     "unknown encoder": (f"talk.mp4 --encoder magic {SAY}", "unknown speech encoder 'magic'"),
-    "another encoder than the corpus": (f"talk.mp4 --encoder compare {SAY}", "compare.*(egemaps|encoder)"),
+    "an encoder without a mapper": (f"talk.mp4 --encoder compare {SAY}", "no mapper for encoder 'compare'"),
+    "another encoder than the corpus": (f"talk.mp4 --corpus studio --encoder compare {SAY}", "encoder 'egemaps', not 'compare'"),
+    "a tone as speech": ("talk.mp4 --to tone.wav -o new.mp4", "'tone.wav' is not speech.*tone or a hum"),
+    "noise as speech": ("talk.mp4 --to noise.wav -o new.mp4", "'noise.wav' is not speech.*no voice"),
     "unknown corpus": (f"talk.mp4 --corpus gone {SAY}", "gone"),
     "a folder that is no corpus": (f"talk.mp4 --corpus nothing {SAY}", "corpus 'nothing'"),
     "no saved mapper": (f"talk.mp4 --mapper gone.safetensors {SAY}", "no mapper 'gone.safetensors'"),

@@ -140,7 +140,9 @@ def test_edit_prints_where_the_result_is(tmp_path):
     write_video(tmp_path/"talk.mp4", [astronaut()[:256, 96:352]]*5, 25)
     run = cmet("edit", "talk.mp4", "--vector", "happy", "-o", "new.mp4", cwd=tmp_path)
     assert run.returncode == 0 and run.stderr == "", run.stderr
-    assert [line.split(":")[0] for line in run.stdout.splitlines()] == ["new.mp4", "new.json"]
+    heard, *files = run.stdout.splitlines()
+    assert re.fullmatch(r"heard happy \d+% \(from the bank, by [\w-]+\), strength 1", heard), "what was understood comes first"
+    assert [line.split(":")[0] for line in files] == ["new.mp4", "new.json"]
     assert all((tmp_path/n).stat().st_size for n in ("new.mp4", "new.json"))
 
 

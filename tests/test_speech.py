@@ -12,16 +12,17 @@ import soundfile
 from cmet.core import CmetError, find_data
 from cmet.emotion2vec import check_spec, load_emotion2vec, read_config, read_weights, tiny_emotion2vec
 from cmet.speech import Emotion2vec, OpenSmile, SpeechEncoder, speech_encoder
+from cmet.voicing import trimmed
 
 RATE = 16000
 HUBS = {"ms": "modelscope.hub.snapshot_download", "hf": "huggingface_hub"}  # modules of `snapshot_download`
 
 
 def voice(seconds=1.0, f0=120.0, level=0.3, rate=RATE, seed=0):
-    "A buzzing vowel with a wandering pitch and a little noise."
+    "Buzzing syllables with a wandering pitch and a little noise."
     t = np.arange(int(seconds*rate))/rate
     phase = 2*np.pi*np.cumsum(f0*(1 + 0.1*np.sin(2*np.pi*3*t)))/rate
-    wav = sum(np.sin(k*phase)/k for k in range(1, 15))*(0.6 + 0.4*np.sin(2*np.pi*4*t))
+    wav = sum(np.sin(k*phase)/k for k in range(1, 15))*np.sin(2*np.pi*2*t + .5)**2
     wav = wav/np.abs(wav).max() + 0.01*np.random.default_rng(seed).standard_normal(len(t))
     return (level*wav/np.abs(wav).max()).astype(np.float32)
 
@@ -41,7 +42,7 @@ def clips(tmp_path_factory):
     folder, paths = tmp_path_factory.mktemp("clips"), []
     for i, (seconds, f0, level) in enumerate(((1, 110, .2), (1.7, 220, .6), (.6, 160, .4), (1, 300, .9))):
         paths.append(folder/f"{i}.wav")
-        soundfile.write(paths[-1], voice(seconds, f0, level, seed=i), RATE)
+        soundfile.write(paths[-1], trimmed(voice(seconds, f0, level, seed=i)), RATE)
     return paths
 
 
@@ -129,8 +130,9 @@ def bad_files(folder):
     (folder/"zero.wav").write_bytes(b"")
     return [(folder/"none.wav", "none.wav"), (folder, "folder"), (folder/"text.wav", "text.wav"),
             (folder/"zero.wav", "empty"), (wav("nosamples.wav", np.zeros(0)), "no samples"),
-            (wav("nan.wav", nan, subtype="FLOAT"), "NaN"), (wav("short.wav", voice(0.05)), "0.05"),
-            (wav("silent.wav", np.zeros(RATE)), "silent")]
+            (wav("nan.wav", nan, subtype="FLOAT"), "NaN"), (wav("short.wav", voice(0.05)), "0.04 s of it are not silent"),
+            (wav("silent.wav", np.zeros(RATE)), "silent"), (wav("tone.wav", .3*np.sin(np.arange(RATE)/10)), "like a tone"),
+            (wav("noise.wav", .1*np.random.default_rng(0).standard_normal(RATE)), "no voice")]
 
 
 @pytest.mark.parametrize("name", ["egemaps", "tiny"])
