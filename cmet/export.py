@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .core import CmetError
-from .edit import counted, face_change, find_face, provenance, save_edit
+from .edit import counted, doubted, face_change, find_face, provenance, save_edit
 from .files import atomic, check_output, make_folder
 from .live import Progress
 from .media import open_video
@@ -135,8 +135,10 @@ def save_film(
     "The whole video, edited; what `edit_video` would write."
     track, _, change = whole(source, codec, voice, vector, strength, bar)
     encoder = speech_encoder(voice.mapper.encoder or "egemaps")
-    story = provenance(source, vector, voice.mapper, codec, voice.corpus, encoder, strength, change)
-    frames = codec.edit_stream(counted(source.frames(), bar, "editing"), track, change)
+    doubt = doubted(voice.mapper, vector, encoder, strength)
+    story = provenance(source, vector, voice.mapper, codec, voice.corpus, encoder, strength, change, doubt)
+    sided = codec.sided(change) if hasattr(codec, "sided") else change  # contempt is one-sided
+    frames = codec.edit_stream(counted(source.frames(), bar, "editing"), track, sided)
     return save_edit(check_output(path, [source.path]), source, frames, story)
 
 # %% ../nbs/92_export.ipynb #92_export-028

@@ -40,7 +40,9 @@ class Map:
         try:
             self.plane = plane(corpus)
             self.scatter = scatter(corpus, self.plane, self.height).annotations(arrow(self.plane, v))
-            text = (f"Each dot is a clip of {corpus.name}, measured from its speaker's neutral. The line is the current "
+            many = corpus.clips.duplicated(["speaker", "emotion"]).any()
+            dot = f"a clip of {corpus.name}, measured from its speaker's" if many else "an emotion's mean voice in a data set, measured from"
+            text = (f"Each dot is {dot} neutral. The line is the current "
                     f"vector; the plane shows {self.plane.share:.0%} of the emotions' directions.")
             parts = [self.scatter.widget, w.HTML(note(text))]
         except (CmetError, ImportError) as e: parts = [w.HTML(note(f"No map: {e}"))]
@@ -66,7 +68,7 @@ def scatter(corpus, where, height):  # where: a Plane -> jscatter.Scatter
     names = list(data["emotion"].cat.categories)
     reach = [tuple(map(float, np.quantile(p, (.005, .995)))) for p in where.points.T]
     made = jscatter.Scatter(data=data, x="x", y="y", x_scale=reach[0], y_scale=reach[1], height=height,
-                            color_by="emotion", color_map=[colour(n) for n in names], size=4, opacity=.7,
+                            color_by="emotion", color_map=[colour(n) for n in names], size=4 if len(data) > 200 else 12, opacity=.7,
                             background_color="#fbfbfb")
     made.axes(axes=False)
     made.legend(True); made.tooltip(True, properties=[c for c in data if c not in "xy"])
@@ -91,7 +93,7 @@ class SettingControls:
         self.link = w.jslink((self.play, "value"), (self.frame, "value"))
         self.source = chooser(w.Combobox, "source", wish.source, [PORTRAIT], placeholder="a path, then Enter", **free)
         self.upload = w.FileUpload(accept="image/*,video/*", description="upload", tooltip="a video or an image, up to 10 MB")
-        self.mapper = chooser(w.Dropdown, "mapper", wish.mapper, MAPPERS)
+        self.mapper = chooser(w.Dropdown, "mapper", wish.mapper, ["auto", *MAPPERS])
         self.codec = chooser(w.Combobox, "codec", wish.codec, ["mesh", "edtalk"], **free)
         for c in self.controls: c.observe(self._moved, "value")
         self.upload.observe(self._uploaded, "value")
@@ -144,15 +146,14 @@ def link(path) -> str:
         text += f' · <a download="{escape(path.name)}" href="data:application/octet-stream;base64,{data}">download</a>'
     return text + "</div>"
 
-def code(wish:Wish, expression:str, name:str, corpus="studio") -> str:
+def code(wish:Wish, expression:str, name:str, corpus=None) -> str:
     "Three lines of Python that make the video of a wish."
     built_in = wish.source == PORTRAIT
     first, video = (("from cmet.core import builtin", 'builtin("portrait.mp4")') if built_in
                     else (f"video = {wish.source!r}", "video"))
     call = (f'edit_video({video}, {name!r}, vector={expression!r}, strength={wish.strength:g}, '
             f'mapper={wish.mapper!r}, codec={wish.codec!r}')
-    if not isinstance(corpus, str): call += ", corpus=corpus"
-    elif corpus != "studio": call += f", corpus={corpus!r}"
+    if corpus is not None: call += f", corpus={corpus!r}" if isinstance(corpus, str) else ", corpus=corpus"
     return "\n".join([first, "from cmet.edit import edit_video", call + ")"])
 
 # %% ../nbs/94_panels.ipynb #94_panels-015

@@ -17,12 +17,13 @@ from .vectors import Vector, feature_unit
 def at_home(
     corpus,  # a Corpus
     unit,  # [S] or 1
-) -> tuple:  # (float64 [m, S], int [m] which clips), of speakers who are neutral at times
+) -> tuple:  # (float64 [m, S], int [m] which clips), of speakers who are neutral at times; of a bank, all
     "Speech of each clip, measured from its speaker's mean neutral voice."
     heard, clips = np.flatnonzero(corpus.has_speech), corpus.clips
     x = np.asarray(corpus.speech)[heard]/unit
     who, felt = (np.asarray(clips[k])[heard] for k in ("speaker", "emotion"))
-    keep = np.zeros(len(heard), bool)
+    keep, rest = np.zeros(len(heard), bool), felt == "neutral"
+    if rest.any() and rest[np.isin(who, who[rest])].all(): return (x - x[rest].mean(0)).astype(np.float64), heard  # a bank
     for s in np.unique(who):
         calm = (who == s) & (felt == "neutral")
         if calm.any(): x[who == s] -= x[calm].mean(0); keep |= who == s

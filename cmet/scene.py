@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LENGTH', 'SIDE', 'PROOF', 'MOST', 'PORTRAIT', 'SLOW', 'shrink', 'moment', 'editor', 'Clip', 'open_clip', 'smaller',
-           'full', 'one_thread', 'Voice', 'open_voice', 'read_weights', 'spell', 'Wish', 'View', 'Scene']
+           'full', 'one_thread', 'balanced', 'Voice', 'open_voice', 'read_weights', 'spell', 'Wish', 'View', 'Scene']
 
 # %% ../nbs/86_scene.ipynb #86_scene-002
 import sys
@@ -48,11 +48,12 @@ def moment(track, i:int):
 def editor(codec, frames, track):  # -> function: (i, delta [D]) -> uint8 [h, w, 3]
     "A function that edits one frame of a clip at a time."
     from cmet.mesh import MeshCodec, Writer, checked
+    sided = getattr(codec, "sided", lambda delta: delta)  # contempt is one-sided
     if not isinstance(codec, MeshCodec):
         part = lambda i: moment(track, i) or codec.track([frames[i]])
-        return lambda i, d: next(iter(codec.edit_stream([frames[i]], part(i), d[None]))) if d.any() else frames[i]
+        return lambda i, d: next(iter(codec.edit_stream([frames[i]], part(i), sided(d[None])))) if d.any() else frames[i]
     writer, found = Writer(codec, track), track.found
-    return lambda i, d: writer(i, frames[i], checked(d[None], 1)[0]) if found[i] and d.any() else frames[i]
+    return lambda i, d: writer(i, frames[i], checked(sided(d[None]), 1)[0]) if found[i] and d.any() else frames[i]
 
 @dataclass
 class Clip:
@@ -121,6 +122,13 @@ def one_thread():
     finally:
         if n > 1: torch.set_num_threads(n)
 
+def balanced(
+    weights:dict,  # emotion -> weight
+) -> dict:
+    "The same weights, but neutral takes away what the others add, as in `compose`."
+    if "neutral" not in weights: return dict(weights)
+    return weights | {"neutral": round(0. - sum(k for e, k in weights.items() if e != "neutral"), 6)}
+
 @dataclass
 class Voice:
     "A fitted mapper, and the mean voice of every emotion it may be asked for."
@@ -129,7 +137,11 @@ class Voice:
     parts: dict  # emotion -> Vector, the mean of its clips
 
     def vector(self, weights:dict) -> Vector|None:  # weights: emotion -> number; None where all are zero
-        "The speech vector of some weights."
+        "The speech vector of some weights, balanced."
+        weights = {name: k for name, k in weights.items() if k or name in self.parts}
+        if strange := sorted(set(weights) - set(self.parts)):
+            raise CmetError(f"the voices of '{self.corpus.name}' are never {strange[0]}", "set it to 0, or choose another mapper")
+        if "neutral" in self.parts: weights = balanced({"neutral": 0.} | weights)
         parts = [(k, self.parts[name]) for name, k in weights.items() if k]
         return combine(parts) if parts else None
 
@@ -140,7 +152,7 @@ class Voice:
         with one_thread(): delta[seen] = strength*self.mapper.predict(vector, face[seen])
         return delta
 
-def open_voice(mapper="transformer", corpus="studio") -> Voice:
+def open_voice(mapper="auto", corpus=None) -> Voice:
     "A voice from the names, files or objects that `fitted_mapper` takes."
     with one_thread(): mapper, corpus = fitted_mapper(mapper, corpus)
     names = sorted(corpus.emotions, key=lambda e: (EMOTIONS + (e,)).index(e))
@@ -153,13 +165,13 @@ MOST = 3.  # the largest weight: of a slider, and in an expression
 def read_weights(
     text:str,  # "happy - 0.5*sadness"
     names,  # emotions of the corpus
-) -> dict:  # emotion -> weight, for every one of `names`
+) -> dict:  # emotion -> weight, for every one of `names`, balanced
     "The weights that an expression gives; `CmetError` for what is none."
     found = dict.fromkeys(names, 0.)
     for name, k in linear(text).items(): found[canonical(name, names)] += k
     for name, k in found.items():
         if abs(k) > MOST: raise CmetError(f"{name} has the weight {k:g}", f"use -{MOST:g} to {MOST:g}, and the strength")
-    return found
+    return balanced(found)
 
 def spell(
     weights:dict,  # emotion -> weight
@@ -179,7 +191,7 @@ class Wish:
     strength: float = 1.
     frame: int = 0
     source: str = PORTRAIT  # or the path of a video or an image
-    mapper: str = "transformer"
+    mapper: str = "auto"
     codec: str = "mesh"
 
 @dataclass
@@ -198,7 +210,7 @@ class View:
 # %% ../nbs/86_scene.ipynb #86_scene-025
 class Scene:
     "From wishes to views; what a wish shares with the last few is not computed again."
-    def __init__(self, corpus="studio", say=lambda text: None):  # say: is told what takes long
+    def __init__(self, corpus=None, say=lambda text: None):  # say: is told what takes long
         self.corpus, self.say, self.kept, self.took = corpus, say, {}, {}
 
     def keep(self, key, make, text:str, most:int=8):

@@ -12,7 +12,7 @@ import ipywidgets as w
 import numpy as np
 
 from .core import CmetError
-from .scene import MOST, read_weights, spell
+from .scene import MOST, balanced, read_weights, spell
 from .viz import AU_NAMES, colour
 
 # %% ../nbs/93_widgets.ipynb #93_widgets-005
@@ -29,23 +29,22 @@ def tell(line:w.HTML, text:str, bad:bool=False) -> None:
 STEP = .05  # of a slider
 
 class EmotionControls:
-    "An expression box, a slider for every emotion, a tick for balance, a line for messages."
+    "An expression box, a slider for every emotion, a line for messages."
     def __init__(self,
         names,  # emotions
         text:str="",  # to begin with
     ):
         self.names, self.changed, self.following = list(names), lambda: None, False
-        self.held, balanced = dict.fromkeys(self.names, 0.), "neutral" in names
+        self.held = dict.fromkeys(self.names, 0.)
         wide, left = w.Layout(width="auto"), {"description_width": "6.5em"}
         self.box = w.Text(description="Expression", continuous_update=False, layout=wide, style=left,
                           placeholder="happy - neutral + 0.5*sad, then Enter")
         self.sliders = {n: w.FloatSlider(0, min=-MOST, max=MOST, step=STEP, description=n, layout=wide,
                         style=left | {"handle_color": colour(n)}, readout_format="+.2f") for n in self.names}
-        self.balance = w.Checkbox(balanced, description="balance: neutral takes what the others add",
-                                  indent=False, layout=wide, disabled=not balanced)
-        self.line, self.widget = w.HTML(), w.VBox([*self.sliders.values(), self.balance])
+        if "neutral" in self.sliders: self.sliders["neutral"].disabled = True  # it takes what the others add
+        self.line, self.widget = w.HTML(), w.VBox([*self.sliders.values()])
         self.box.observe(self._typed, "value")
-        for control in (self.balance, *self.sliders.values()): control.observe(self._moved, "value")
+        for slider in self.sliders.values(): slider.observe(self._moved, "value")
         self.text = text
 
 # %% ../nbs/93_widgets.ipynb #93_widgets-009
@@ -58,13 +57,12 @@ class Emotions(EmotionControls):
     @text.setter
     def text(self, value): self.box.value = value
 
-    def _set(self, weights, balance, text):
+    def _set(self, weights, text):
         self.following, self.held = True, dict(weights)
         try:
             for n, k in weights.items():  # a slider under a hand is not set to what it says already
                 if abs(self.sliders[n].value - k) > 1e-6: self.sliders[n].value = k
-            self.balance.value, self.box.value = balance, text
-            if "neutral" in self.sliders: self.sliders["neutral"].continuous_update = not balance
+            self.box.value = text
         finally: self.following = False
         self.box.remove_class("cmet-wrong"); tell(self.line, "")
         self.changed()
@@ -73,17 +71,13 @@ class Emotions(EmotionControls):
         if self.following: return
         try: weights = read_weights(self.box.value, self.names) if self.box.value.strip() else dict.fromkeys(self.names, 0.)
         except CmetError as e: self.box.add_class("cmet-wrong"); tell(self.line, str(e), bad=True)
-        else: self._set(weights, "neutral" in weights and abs(sum(weights.values())) < 1e-9, self.box.value)
+        else: self._set(weights, self.box.value)
 
     def _moved(self, change):
         weights, name = self.weights, change["owner"].description
-        if self.following or abs(change["new"] - weights.get(name, 99)) <= STEP/2: return
-        if name in weights: weights[name] = round(change["new"], 6)
-        if self.balance.value and name != "neutral":
-            rest = round(sum(weights.values()) - weights["neutral"], 6)
-            weights["neutral"] = float(np.clip(-rest, -MOST, MOST))
-        even = abs(sum(weights.values())) < 1e-6
-        self._set(weights, self.balance.value and (even or name not in weights), spell(weights))
+        if self.following or name == "neutral" or abs(change["new"] - weights[name]) <= STEP/2: return
+        weights = balanced(weights | {name: round(change["new"], 6)})
+        self._set(weights, spell(weights))
 
 # %% ../nbs/93_widgets.ipynb #93_widgets-014
 def jpeg(
