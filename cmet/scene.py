@@ -141,7 +141,7 @@ class Voice:
         weights = {name: k for name, k in weights.items() if k or name in self.parts}
         if strange := sorted(set(weights) - set(self.parts)):
             raise CmetError(f"the voices of '{self.corpus.name}' are never {strange[0]}", "set it to 0, or choose another mapper")
-        if "neutral" in self.parts: weights = balanced({"neutral": 0.} | weights)
+        if "neutral" in self.parts: weights = balanced({**weights, "neutral": 0.})
         parts = [(k, self.parts[name]) for name, k in weights.items() if k]
         return combine(parts) if parts else None
 

@@ -32,7 +32,7 @@ def made(tmp_path_factory, frames):
     talk = write_video(root/"eileen_neutral.mp4", frames, 25)
     for e in ("happy", "surprised"):
         out = root/"made"/f"eileen_neutral_{e}.mp4"
-        edit_video(talk, out, vector=f"{e} - neutral", strength=2, progress=False)
+        edit_video(talk, out, vector=f"{e} - neutral", progress=False)
     (root/"made"/"eileen_neutral_fear.mp4").write_bytes(b"broken")
     write_video(root/"made"/"eileen_neutral_sad.mp4", np.full((8, 256, 256, 3), 90, np.uint8), 25)
     write_video(root/"made"/"holiday.mp4", frames[:3], 25)
