@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SURE', 'STRANGE', 'listened', 'in_words']
 
-# %% ../nbs/79_caution.ipynb #79_caution-003
+# %% ../nbs/79_caution.ipynb #79_caution-009
 import numpy as np
 
-# %% ../nbs/79_caution.ipynb #79_caution-006
-SURE = .6  # chance of the likeliest emotion below which a voice is not clear
-STRANGE = 3.  # distance from known voices above which a sound may be no voice
+# %% ../nbs/79_caution.ipynb #79_caution-012
+SURE = .5  # chance of the likeliest emotion below which a voice is not clear
+STRANGE = 1.8  # distance from known voices above which a sound may be no voice
 
 def listened(
     mapper,  # with an ear

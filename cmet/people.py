@@ -102,9 +102,10 @@ def _vectors(clips, encoder, copies:int, seed:int) -> tuple:  # (rows of clips, 
     plain = encoder.encode(clips["audio"], progress=True)
     rows, names, out = [np.arange(len(clips))], [clips["speaker"].to_numpy()], [plain]
     for k in range(copies):
-        change = lambda path, who: variation(hear(path), [seed, k, zlib.crc32(who.encode())], SPEEDS[k % len(SPEEDS)])
         pairs = tqdm(list(zip(clips["audio"], clips["speaker"])), f"variation {k + 1}", unit="clip")
-        out.append(np.stack([vector_of_sound(encoder, change(p, w), p) for p, w in pairs]))
+        seeds = lambda who, k=k: [seed, k, zlib.crc32(who.encode())]
+        moved = (variation(hear(p), seeds(w), SPEEDS[k % len(SPEEDS)]) for p, w in pairs)
+        out.append(np.stack([vector_of_sound(encoder, wav, p) for wav, p in zip(moved, clips["audio"])]))
         rows.append(np.arange(len(clips))); names.append(np.char.add(clips["speaker"].to_numpy().astype(str), f"#{k}"))
     return np.concatenate(rows), np.concatenate(names), np.concatenate(out)
 
