@@ -17,6 +17,7 @@ import numpy as np
 from .core import BASIC, EMOTIONS, CmetError, canonical, rng
 from .espeak import say
 from .rig import AUS
+from .uneven import TEXTBOOK
 
 # %% ../nbs/44_actors.ipynb #44_actors-005
 CUES = ("pitch", "range", "rate", "loudness", "tilt", "breath", "rough", "formants")
@@ -35,14 +36,7 @@ LOWEST = np.array([-9, -75, -45, -15, -6, -3, 0, -8])
 HIGHEST = np.array([11, 100, 60, 12, 6, 14, 3, 12])
 
 # %% ../nbs/44_actors.ipynb #44_actors-008
-PROTOTYPES = {  # intensity at full strength
-    "angry":     dict(AU04=3.2, AU05=1.5, AU07=2.4, AU10=0.8, AU17=1.4, AU23=2.4),
-    "contempt":  dict(AU12=1.0, AU14=2.8),
-    "disgusted": dict(AU04=1.2, AU06=0.6, AU07=1.0, AU09=3.0, AU10=2.6, AU15=0.8, AU17=1.8),
-    "fear":      dict(AU01=3.0, AU02=1.7, AU04=1.8, AU05=2.6, AU07=0.8, AU20=2.6, AU25=1.0, AU26=0.8),
-    "happy":     dict(AU06=2.4, AU07=0.8, AU12=3.4, AU25=0.9),
-    "sad":       dict(AU01=2.4, AU04=2.2, AU06=0.6, AU15=2.6, AU17=1.8),
-    "surprised": dict(AU01=2.8, AU02=3.0, AU05=2.6, AU25=0.8, AU26=1.4)}
+PROTOTYPES = TEXTBOOK  # of `29_uneven`: intensity at full strength
 
 def table(rules, names) -> np.ndarray:  # float [7, n], rows in the order of `BASIC`
     "Rules as a matrix."
