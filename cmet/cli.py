@@ -60,12 +60,20 @@ def _notes(caught):
 
 @contextmanager
 def terminable():
-    "A polite kill counts as Ctrl-C, so that a stopped job removes its temporary files too."
-    def stop(*_): raise KeyboardInterrupt
+    "Ctrl-C and a polite kill stop a job alike: temporary files go, and a module that is being loaded is loaded first."
+    def stop(which, frame):
+        while frame:  # compiled modules abort the process where an exception meets them half loaded
+            if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+                threading.Timer(.1, os.kill, (os.getpid(), which)).start()
+                return
+            frame = frame.f_back
+        raise KeyboardInterrupt
     if threading.current_thread() is not threading.main_thread(): yield; return
-    before = signal.signal(signal.SIGTERM, stop)
+    wanted = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) != signal.SIG_IGN]
+    before = {s: signal.signal(s, stop) for s in wanted}
     try: yield
-    finally: signal.signal(signal.SIGTERM, before)
+    finally:
+        for s, handler in before.items(): signal.signal(s, handler)
 
 # %% ../nbs/99_cli.ipynb #99_cli-010
 def main(

@@ -136,6 +136,15 @@ def test_stopping_leaves_no_file(long_talk, sig, when):
     assert [p.name for p in folder.iterdir()] == ["talk.mp4"]
 
 
+@pytest.mark.parametrize("sig", ["SIGINT", "SIGTERM"])
+def test_a_module_that_is_being_loaded_is_loaded_before_the_stop(sig, tmp_path):
+    (tmp_path/"slow.py").write_text(f"import os, signal, time\nos.kill(os.getpid(), signal.{sig})\ntime.sleep(.3)\nprint('loaded')")
+    code = ("import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\nfrom cmet.cli import terminable\n"
+            "try:\n  with terminable():\n    import slow, time\n    time.sleep(20)\nexcept KeyboardInterrupt: print('stopped')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert done.stdout == "loaded\nstopped\n", done.stderr
+
+
 def test_edit_prints_where_the_result_is(tmp_path):
     write_video(tmp_path/"talk.mp4", [astronaut()[:256, 96:352]]*5, 25)
     run = cmet("edit", "talk.mp4", "--vector", "happy", "-o", "new.mp4", cwd=tmp_path)

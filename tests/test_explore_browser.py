@@ -190,7 +190,7 @@ def go_around(page):
     "Everything that can be clicked is reached with the Tab key (neutral only follows the others)."
     box(page).focus()
     seen = set()
-    for _ in range(45):
+    for _ in range(90):
         page.keyboard.press("Tab")
         seen.add(page.evaluate("""() => { const e = document.activeElement;
             const f = e.closest('.widget-inline-hbox, .widget-slider, .widget-text, .widget-dropdown, .widget-checkbox');
