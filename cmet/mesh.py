@@ -126,7 +126,7 @@ def checked(
 # %% ../nbs/30_mesh.ipynb #30_mesh-041
 NATURAL = 1.3
 EMPHASIS = np.array([dict(
-    AU01=1.6, AU02=1.4, AU04=1.9, AU05=1.5, AU06=1.4, AU07=2, AU09=1.8, AU10=1.6, AU12=1.1, AU14=1.2,
+    AU01=1.6, AU02=1.4, AU04=1.9, AU05=2.2, AU06=1.4, AU07=2, AU09=1.8, AU10=1.6, AU12=1.1, AU14=1.2,
     AU15=1.8, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.1, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
 
 # %% ../nbs/30_mesh.ipynb #30_mesh-012

@@ -95,6 +95,15 @@ class Vector:
     to = property(lambda self: tuple(p.name for k, p in self.terms if k > 0), doc="Pools added.")
     frm = property(lambda self: tuple(p.name for k, p in self.terms if k < 0), doc="Pools taken away.")
     n = property(lambda self: min([len(p) for k, p in self.terms if k], default=0), doc="Least pool size.")
+    @property
+    def weight(self) -> float:
+        "The largest weight of an emotion other than neutral, 2 in `2*happy - 0.5*sad`; 1 where there is none."
+        sums = {}
+        for k, p in self.terms:
+            name = p.name.split("[")[0]
+            sums[name] = sums.get(name, 0) + k
+        return max((abs(k) for name, k in sums.items() if name != "neutral"), default=0) or 1.
+
     spread = property(lambda self: spread(self), doc="Expected length of the noise in `values`.")
     trust = property(lambda self: trust(self), doc="Expected cosine with the vector of endless clips.")
 
