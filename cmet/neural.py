@@ -138,8 +138,9 @@ class TransformerMapper(Mapper):
         import torch
         from cmet.transformer import CrossModalTransformer, preset
         (S, D), fields = self.inner, {"preset": "small"} | self.config["network"]
-        torch.manual_seed(self.config["seed"])
-        return CrossModalTransformer(preset(fields.pop("preset"), **fields | dict(speech=S, face=D)))
+        with torch.random.fork_rng(devices=[]):  # whoever loads a mapper keeps their own random numbers
+            torch.default_generator.manual_seed(self.config["seed"])
+            return CrossModalTransformer(preset(fields.pop("preset"), **fields | dict(speech=S, face=D)))
 
     def _fit(self, corpus, speech, face):
         from cmet.train import fit

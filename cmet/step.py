@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['REFERENCES', 'CHOICES', 'COUNTS', 'PairConfig', 'LossConfig', 'TrainConfig', 'rules', 'check_config', 'own_reference',
-           'make_reference', 'both', 'rate', 'Stepper', 'ask_self', 'asked_to_agree', 'compute', 'replay']
+           'make_reference', 'both', 'rate', 'Dice', 'Stepper', 'ask_self', 'asked_to_agree', 'compute', 'replay']
 
 # %% ../nbs/69_step.ipynb #69_step-002
 import math
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -149,6 +149,28 @@ def rate(c:TrainConfig, step:int) -> float:
     "The learning rate of a step."
     rise = min(1., (step + 1)/c.warmup) if c.warmup else 1.
     return c.lr*rise*(.5 + .5*math.cos(math.pi*step/c.steps) if c.decay else 1.)
+
+# %% ../nbs/69_step.ipynb #69_step-031
+class Dice:
+    "A training's own random numbers; those of the process go on afterwards as if nothing had been drawn."
+    def __init__(self, seed:int, device="cpu"):
+        self.gpus = [device] if torch.device(device).type == "cuda" else []
+        at = {torch.device(d).type: torch.Generator(d).manual_seed(seed) for d in ("cpu", *self.gpus)}
+        self.state = {kind: g.get_state() for kind, g in at.items()}
+
+    def now(self) -> dict:  # device type -> state
+        "Where torch's random numbers are; inside `roll` these are the training's."
+        gpu = {"cuda": torch.cuda.get_rng_state(*self.gpus)} if self.gpus else {}
+        return {"cpu": torch.get_rng_state()} | gpu
+
+    @contextmanager
+    def roll(self):
+        "Torch draws from these dice within a `with` block."
+        with torch.random.fork_rng(self.gpus):
+            torch.set_rng_state(self.state["cpu"])
+            for d in self.gpus: torch.cuda.set_rng_state(self.state["cuda"], d)
+            try: yield
+            finally: self.state = self.now()
 
 # %% ../nbs/69_step.ipynb #69_step-021
 class Stepper:

@@ -24,7 +24,7 @@ from .losses import directional, focal_mse, mse, objective
 from .pairs import Deck, Sampler, fingerprint, split
 from .parallel import join, together
 from .score import evaluate
-from .step import Stepper, TrainConfig
+from .step import Dice, Stepper, TrainConfig
 
 _all_ = ["TrainConfig", "directional", "evaluate", "focal_mse", "info_nce", "mse", "objective", "supcon"]
 
@@ -110,8 +110,7 @@ def identity(t) -> dict:
 def save_state(t):
     "Write the checkpoint of a trainer; every process must call it."
     seat, at = t.sampler.state()
-    rng = {"cpu": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state()} if t.kind == "cuda" else {})
-    rng = {k: together(v.to(t.device)[None]) for k, v in rng.items()}
+    rng = {k: together(v.to(t.device)[None]) for k, v in t.dice.now().items()}
     sums = together(t.sums[None]).mean(0)
     if t.rank or not t.folder: return
     moments = {str(k): v for k, v in t.optimizer.state_dict()["state"].items()}
@@ -133,9 +132,7 @@ def restore_state(t, tensors:dict, meta:dict) -> list:
     t.model.load_state_dict(part["model"])
     moments = {int(k): v for k, v in part["moments"].items()}
     t.optimizer.load_state_dict({"state": moments, "param_groups": t.optimizer.state_dict()["param_groups"]})
-    rng = {k: v[t.rank].clone() for k, v in part["rng"].items()}  # set_rng_state crashes on a view
-    torch.set_rng_state(rng["cpu"])
-    if t.kind == "cuda": torch.cuda.set_rng_state(rng["cuda"])
+    t.dice.state = {k: v[t.rank].clone() for k, v in part["rng"].items()}  # set_rng_state crashes on a view
     t.sampler.restore(part["seat"], meta["seat"])
     t.sums.copy_(part["sums"])
     t.best = {k: v.to(t.device) for k, v in part["best"].items()}
@@ -153,8 +150,8 @@ class Trainer(Stepper):
             raise CmetError(f"batch = {c.batch} for {self.world} processes", "use a multiple of their number")
         self.deck, self.valid = make_decks(corpus, c, self.device)
         check_model(model, self.deck, c.T)
-        torch.manual_seed(1000*c.seed + self.rank)  # dropout must differ between processes
         super().__init__(model, c, self.device)
+        self.dice = Dice(1000*c.seed + self.rank, self.device)  # dropout must differ between processes
         before = c.unroll if c.reference in ("self", "scheduled") else 0
         share = dict(ahead=c.ahead, rank=self.rank, world=self.world)
         self.sampler = Sampler(self.deck, c.batch, c.seed, c.shots, c.T, before, **share)
@@ -170,7 +167,7 @@ class Trainer(Stepper):
 
     def run(self, progress:bool=False) -> "Trainer":
         "Train to the last step, or until validation stops gaining; ends with the best weights in the model."
-        return run(self, progress)
+        with self.dice.roll(): return run(self, progress)
 
 # %% ../nbs/70_train.ipynb #70_train-018
 def validate(t) -> dict:

@@ -161,6 +161,14 @@ def test_a_transformer_that_could_not_predict_is_refused(tmp_path, change):
     with pytest.raises(CmetError, match="is no mapper of cmet"): load_mapper(tmp_path/"m.safetensors")
 
 
+def test_random_numbers_of_the_process_are_its_own(tmp_path):
+    import torch
+    before = torch.get_rng_state()
+    quick("transformer").fit(CORPUS).save(tmp_path/"m.safetensors")
+    load_mapper(tmp_path/"m.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_transformer_killed_half_way_goes_on(tmp_path):
     long = dict(network=dict(width=32, window=2), train=dict(steps=20, batch=16, save=5))
     whole = mapper("transformer", **long).fit(CORPUS)

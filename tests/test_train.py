@@ -201,6 +201,17 @@ def test_seed_decides():
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
+def test_a_training_draws_from_dice_of_its_own():
+    "The process's random numbers are untouched, and what the process draws meanwhile changes no training."
+    net = Net()
+    before = torch.get_rng_state()
+    a = Trainer(net, CORPUS, TrainConfig(**BASE)).run().model.state_dict()["out.weight"]
+    assert torch.equal(torch.get_rng_state(), before)
+    t = Trainer(Net(), CORPUS, TrainConfig(**BASE))
+    torch.rand(7)
+    assert torch.equal(t.run().model.state_dict()["out.weight"], a)
+
+
 def test_schedule_of_the_learning_rate_reaches_the_optimiser():
     t = Trainer(Net(), CORPUS, TrainConfig(**BASE | dict(warmup=4, decay=True)))
     seen = []
