@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['READ', 'JUDGES', 'NAMES', 'BLENDSHAPES', 'Published', 'crop_fer', 'crop_facex', 'Network', 'Judge', 'judge',
-           'verdict', 'wilson', 'judge_table', 'blendshapes', 'mean_blendshapes', 'own_face_retrieval',
-           'retrieval_table', 'jitter', 'mouth_sync', 'outside_psnr']
+           'verdict', 'wilson', 'error_of_mean', 'share_interval', 'judge_table', 'blendshapes', 'mean_blendshapes',
+           'own_face_retrieval', 'retrieval_table', 'jitter', 'mouth_sync', 'outside_psnr']
 
 # %% ../nbs/85_metrics.ipynb #85_metrics-002
 from dataclasses import dataclass
@@ -141,30 +141,51 @@ def verdict(
 
 # %% ../nbs/85_metrics.ipynb #85_metrics-021
 def wilson(
-    k:int,  # successes
-    n:int,  # trials
-    z:float=1.959964,  # 1.96 for 95 %
-) -> tuple:  # lower and upper bound of the proportion
+    k:int, n:int,  # successes, independent trials
+) -> tuple:  # lower and upper bound of the proportion, 95 %
     "Wilson's score interval of a proportion; (0, 1) when nothing was tried."
+    from scipy.stats import binomtest
     if not 0 <= k <= n: raise CmetError(f"{k} successes of {n} trials", "count again: 0 <= k <= n")
-    if n == 0: return 0.0, 1.0
-    centre, half = (k + z*z/2)/(n + z*z), z*np.sqrt(k*(n - k)/n + z*z/4)/(n + z*z)
-    return float(max(0, centre - half)), float(min(1, centre + half))
+    return tuple(map(float, binomtest(k, n).proportion_ci(method="wilson"))) if n else (0., 1.)
+
+# %% ../nbs/85_metrics.ipynb #85_metrics-046
+def error_of_mean(
+    x, who,  # [n] one number a clip, [n] whose clip it is
+) -> tuple:  # (mean, its standard error over speakers, their number); one speaker: the error is NaN
+    "The mean over clips, and how far it moves with other speakers (error of a ratio: Cochran 1977, 6.3)."
+    x, (names, at) = np.asarray(x, float), np.unique(list(map(str, who)), return_inverse=True)
+    S, pull = len(names), np.bincount(at, x - x.mean())
+    return float(x.mean()), float(np.sqrt(S/(S - 1)*(pull**2).sum())/len(x)) if S > 1 else np.nan, S
+
+def share_interval(
+    hits,  # bool [n], one a clip
+    who,  # [n] whose clip it is
+) -> tuple:  # lower and upper bound of the share, 95 %, and the number of speakers
+    "What share other speakers may have; of one speaker's clips: Wilson's, which holds for that speaker."
+    from scipy.stats import beta, t
+    n, (p, error, S) = len(hits), error_of_mean(hits, who)
+    if S < 2: return *wilson(int(np.sum(hits)), n), S
+    worth = min(n, p*(1 - p)/error**2) if error else n  # so many independent clips would be as sure, but for
+    worth *= (t.ppf(.975, n - 1)/t.ppf(.975, S - 1))**2  # how badly few speakers tell what the error is
+    low, high = beta.ppf(.025, p*worth, worth - p*worth + 1), beta.ppf(.975, p*worth + 1, worth - p*worth)
+    return float(low) if p > 0 else 0., float(high) if p < 1 else 1., S
 
 # %% ../nbs/85_metrics.ipynb #85_metrics-024
 def judge_table(
     results,  # pairs of (emotion aimed at, emotion read), e.g. [("happy", "happy"), ("fear", "surprised")]
-):  # -> pandas.DataFrame: clips, right, share, low, high, read as
+    speakers=None,  # whose clip each was; None: the clips are independent
+):  # -> pandas.DataFrame: clips, right, share, low, high, read_as; with `speakers` also their number
     "How many clips were read as what they aim at, by emotion, with 95 % intervals; without contempt."
     import pandas as pd
-    pairs, rows = [(canonical(aim), seen) for aim, seen in results if canonical(aim) in READ], {}
-    for e in [e for e in READ if any(aim == e for aim, _ in pairs)] + ["all"]:
-        read = [seen for aim, seen in pairs if e in (aim, "all")]
-        right = sum(seen == aim for aim, seen in pairs if e in (aim, "all"))
-        low, high = wilson(right, len(read))
-        rows[e] = dict(clips=len(read), right=right, share=right/max(len(read), 1), low=low, high=high,
-                       read_as="" if e == "all" else ", ".join(sorted(read)))
-    return pd.DataFrame.from_dict(rows, orient="index")
+    who, rows = [""]*len(results) if speakers is None else speakers, {}
+    known = [(canonical(aim), seen, w) for (aim, seen), w in zip(results, who) if canonical(aim) in READ]
+    for e in [e for e in READ if any(aim == e for aim, *_ in known)] + ["all"]:
+        some = [k for k in known if e in (k[0], "all")]
+        hits, read = [aim == seen for aim, seen, _ in some], sorted(seen for _, seen, _ in some)
+        low, high, S = share_interval(hits, [w for *_, w in some]) if some else (0., 1., 0)
+        rows[e] = dict(clips=len(some), right=(k := sum(hits)), share=k/max(len(some), 1), low=low, high=high,
+                       read_as="" if e == "all" else ", ".join(read), speakers=S)
+    return pd.DataFrame.from_dict(rows, orient="index").drop(columns="speakers" if speakers is None else [])
 
 # %% ../nbs/85_metrics.ipynb #85_metrics-031
 NAMES = """_neutral browDown* browInnerUp browOuterUp* cheekPuff cheekSquint* eyeBlink* eyeLookDown*
@@ -188,8 +209,8 @@ def blendshapes(
         options = vision.FaceLandmarkerOptions(BaseOptions(path), output_face_blendshapes=True)
         with vision.FaceLandmarker.create_from_options(options) as landmarker:
             for frame in frames:
-                image = Image(ImageFormat.SRGB, np.ascontiguousarray(frame))
-                found = landmarker.detect(image).face_blendshapes
+                shown = Image(ImageFormat.SRGB, np.ascontiguousarray(frame))
+                found = landmarker.detect(shown).face_blendshapes
                 rows.append([c.score for c in found[0]] if found else [np.nan]*len(BLENDSHAPES))
     return np.array(rows, np.float32).reshape(-1, len(BLENDSHAPES))
 

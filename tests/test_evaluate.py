@@ -279,6 +279,27 @@ def test_results_that_are_none(tmp_path, monkeypatch):
     assert ev.evaluate(tmp_path, force=True, progress=False).summary["measured"] == 1
 
 
+def test_intervals_are_over_speakers(tmp_path, monkeypatch):
+    "Two people, one read right ten times and one wrong ten times, are not twenty trials."
+    names = {f"{who}_neutral_{k}_happy.mp4": read for who, read in (("anna", "happy"), ("bert", "sad")) for k in range(10)}
+    named(tmp_path, *names)
+    without_videos(monkeypatch, names)
+    report = ev.evaluate(tmp_path, progress=False)
+    for row in (report.summary["accuracy"]["as is"]["all"], report.summary["retrieval"]):
+        assert row["speakers"] == 2 and row["high"] - row["low"] > .95, "over clips it was .30 to .70"
+    assert "all | 20 | 2 | 10 | 0.50" in report.text and "no interval here" not in report.text
+    assert "no interval here" in ev.page(ev.summarise(Bench("kit"), report.table.iloc[:10], tmp_path))
+
+
+def test_a_median_is_one_and_a_mean_has_its_own_column():
+    some = ev.middle(pd.DataFrame(dict(fid=[1., 2., 4., 90.], psnr=[30., 40., np.inf, np.inf])))
+    assert (some["fid"]["value"], some["fid"]["mean"]) == (3, 24.25), "two were in the middle; the mean of FID was called median"
+    assert some["psnr"]["value"] == np.inf and some["psnr"]["low"] == 30
+    page = ev.page(dict.fromkeys(("folder", "protocol", "judge", "measured", "videos", "cmet")) | dict(
+        accuracy={}, retrieval={}, fidelity=some, not_measured={}, set_aside={}))
+    assert "median | 5 % | 95 % | mean" in page and "fid | 3 | 1 | 90 | 24.2 | 4" in page
+
+
 def test_summary_arithmetic(tmp_path, monkeypatch):
     names = {"a_happy.mp4": "happy", "b_happy.mp4": "sad", "a_contempt.mp4": "angry",
              "a_sarcastic.mp4": "happy"}

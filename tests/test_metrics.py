@@ -106,6 +106,28 @@ def test_judge_table_counts():
     assert metrics.judge_table([]).loc["all", "clips"] == 0
 
 
+def test_an_interval_of_a_share_is_over_speakers():
+    "Published: Cochran's error of a ratio equals the textbook's error of a mean where every speaker has one clip."
+    hits, who = [True]*9 + [False]*3, list("abcdefghijkl")
+    p, error, S = metrics.error_of_mean(hits, who)
+    assert S == 12 and np.isclose(error, np.std(hits, ddof=1)/np.sqrt(12)) and p == .75
+    alone, ten_times = (metrics.share_interval(hits*k, who*k) for k in (1, 10))
+    assert np.allclose(alone, ten_times, atol=.05), "ten equal clips of a speaker say what one says"
+    assert metrics.wilson(90, 120)[0] > alone[0] + .1
+    for hits in ([True]*4, [False]*4, [True, True, False, False]):
+        low, high, S = metrics.share_interval(hits, "aabb")
+        assert 0 <= low <= np.mean(hits) <= high <= 1 and high - low > .7 and S == 2, "two speakers say little"
+    assert metrics.share_interval([True, False], ["", ""]) == (*metrics.wilson(1, 2), 1)
+
+
+def test_judge_table_over_speakers():
+    pairs = [("happy", "happy"), ("happy", "sad"), ("sad", "sad")]
+    table = metrics.judge_table(pairs*4, ["a", "b", "a"]*4)
+    assert table["speakers"].tolist() == [2, 1, 2] and "speakers" not in metrics.judge_table(pairs)
+    assert tuple(table.loc["happy", ["low", "high"]]) == metrics.share_interval([1, 0]*4, "ab"*4)[:2]
+    assert metrics.judge_table([], []).loc["all", "speakers"] == 0
+
+
 def made_up(seed=0):
     draw = np.random.default_rng(seed)
     return draw, draw.random(52), {e: draw.random(52) for e in BASIC}
