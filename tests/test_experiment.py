@@ -17,7 +17,7 @@ from cmet.cli import main
 from cmet.core import CmetError
 from cmet.experiment import report, run_grid, run_id
 from cmet.grids import MOST, expand, fill, read_grid, read_template, values
-from cmet.results import over_seeds, read_runs
+from cmet.results import differences, over_seeds, pivot, plot, read_runs
 
 GRIDS = Path(__file__).resolve().parents[1]/"nbs"/"experiments"/"grids"
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
@@ -236,6 +236,22 @@ def test_what_is_no_number_is_null(tmp_path):
     report([{"a": float("nan"), "b": float("inf"), "c": 1}], tmp_path)
     assert json.loads((tmp_path/"metrics.json").read_text()) == [{"a": None, "b": None, "c": 1}]
     with pytest.raises(CmetError): report({}, tmp_path/"nowhere")
+
+
+def test_no_interval_of_a_share_leaves_nought_to_one():
+    import pandas as pd
+    runs = pd.DataFrame([dict(run=f"{v}{s}", state="done", variant=v, seed=s, retrieval=x, cosine=x, loss=x, percent=100*x)
+                         for v, values in (("a", (.34, .50)), ("b", (.50, .52))) for s, x in enumerate(values)])
+    of = over_seeds(runs, "variant", ["retrieval", "cosine", "loss"]).set_index(["variant", "measure"])
+    assert of.loc[("a", "retrieval"), ["low", "high"]].tolist() == [0, 1] and of.loc[("a", "cosine"), "high"] == 1
+    assert of.loc[("a", "loss"), "high"] > 1, "a loss may be anything"
+    table = pivot(over_seeds(runs, "variant", ["retrieval", "loss"]), "variant")
+    assert table.loc["a", "retrieval"] == "0.42 (0.00 – 1.00) (n = 2)" and table.loc["b", "retrieval"] == "0.51 ± 0.13 (n = 2)"
+    assert over_seeds(runs.assign(retrieval=runs["percent"]), "variant", "retrieval")["high"][0] > 100, "per cent is no share"
+    gain = differences(runs.assign(retrieval=[0, .9, 1, 1]), "variant", "retrieval")
+    assert gain["high"][0] == 1 and gain["low"][0] == -1 and gain["half"][0] > 5
+    fig = plot(runs, "variant", "retrieval")
+    assert all(0 <= y <= 1 for line in fig.axes[0].lines for y in line.get_ydata() if y == y)
 
 
 def test_no_heavy_import():
