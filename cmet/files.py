@@ -28,7 +28,11 @@ def atomic(
         raise CmetError(f"no output folder '{path.parent}'", "create it or choose another")
     try:
         if path.is_dir(): raise CmetError(f"output '{path}' is a folder", "name a file inside it")
+        temp.touch()
+        rights = temp.stat().st_mode  # of a new file; safetensors would leave 0600
+        temp.unlink()
         yield temp
+        temp.chmod(rights)
         os.replace(temp, path)
     except OSError as e:
         if e.errno == errno.ENOSPC: raise CmetError(f"no space left for '{path}'", "free some space") from e

@@ -84,6 +84,20 @@ def test_threads_that_write_one_file_have_a_part_each(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_file_of_a_library_has_the_rights_of_any_new_file(tmp_path):
+    "safetensors writes through a temporary file that only its owner may read."
+    import numpy as np
+    from safetensors.numpy import save_file
+    before = os.umask(0o022)
+    try:
+        with atomic(tmp_path/"m.safetensors") as temp: save_file({"x": np.zeros(1)}, temp)
+        with atomic(tmp_path/"a.txt") as temp:
+            temp.touch()
+            temp.chmod(0o600)
+    finally: os.umask(before)
+    assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o644}
+
+
 @pytest.mark.parametrize("place, mark, want", [("beside", True, "data"), ("inside", True, "cmet/data"),
                                                ("nowhere", True, "data"), ("nowhere", False, "cmet/data")])
 def test_the_data_folder_is_known_before_it_is_there(tmp_path, monkeypatch, place, mark, want):
