@@ -39,11 +39,11 @@ bench: install
 	$(BIN)/python benchmarks/explorer_latency.py
 
 nbs: install
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR nbs/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR nbs/[0-9]*.ipynb nbs/[0-9]*/[0-9]*.ipynb nbs/60_method/*/*.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/cmet demo --out out
 	$(BIN)/python -c "from PIL import Image; \
-	  Image.open('out/demo.png').convert('RGB').resize((1400, 564)).save('nbs/images/demo.jpg', quality=88)"
+	  Image.open('out/demo.png').convert('RGB').resize((1400, 564)).save('nbs/tutorials/images/demo.jpg', quality=88)"
 
 install: $(STAMP)
 

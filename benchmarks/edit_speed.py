@@ -30,7 +30,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE.parent/"tests"), str(HERE)]  # the be
 import plain_edtalk as plain  # noqa: E402
 from train_step import clock, limit, machine, store  # noqa: E402
 
-from cmet.codec import EDTalkCodec, to_frames, to_tensor  # noqa: E402
+from cmet.edtalk import EDTalkCodec, to_frames, to_tensor  # noqa: E402
 from cmet.edtalk import EDTalk, stand_in  # noqa: E402
 
 
@@ -126,8 +126,7 @@ def flops(model, device):
 PEAK = """import resource, sys, numpy as np, torch
 sys.path[:0] = [{root!r}]
 torch.set_num_threads(1)
-from cmet.codec import EDTalkCodec
-from cmet.edtalk import EDTalk, stand_in
+from cmet.edtalk import EDTalk, EDTalkCodec, stand_in
 codec, n = EDTalkCodec(EDTalk.load_official(stand_in(64)), device={device!r}, crop=False), int(sys.argv[1])
 film = lambda: (np.full((64, 64, 3), i % 256, np.uint8) for i in range(n))
 track, count = codec.track(film()), 0

@@ -41,7 +41,7 @@ RACE = """async n => {
 
 
 def explorer(mapper):
-    from cmet.explore import Explorer
+    from cmet.explorer import Explorer
     made = Explorer(mapper=mapper).wait(120)
     for k in (.5, 1.5): made.emotions.sliders["happy"].value = k; made.wait()
     return made
@@ -81,7 +81,7 @@ def in_browser(kind, mapper, n):
     "Milliseconds from a key to the painted picture; None without a browser."
     import test_explore_browser as browser
     if browser.LACKS: return None
-    code = f"from cmet.explore import Explorer\nExplorer(mapper={mapper!r}).show()"
+    code = f"from cmet.explorer import Explorer\nExplorer(mapper={mapper!r}).show()"
     with tempfile.TemporaryDirectory() as d, browser.served(kind, d, code=code) as url, browser.browser(Path(d)/"profile") as page:
         browser.opened(page, kind, url)
         browser.settled(page, 2)

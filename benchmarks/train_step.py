@@ -27,9 +27,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))  # the benchmark also runs where cmet is not installed
 
 from cmet.core import EMOTIONS  # noqa: E402
-from cmet.losses import directional, focal_mse, info_nce  # noqa: E402
-from cmet.pairs import Deck, Sampler  # noqa: E402
-from cmet.step import Stepper, TrainConfig  # noqa: E402
+from cmet.train import directional, focal_mse, info_nce  # noqa: E402
+from cmet.train import Deck, Sampler  # noqa: E402
+from cmet.train import Stepper, TrainConfig  # noqa: E402
 from cmet.transformer import Config, CrossModalTransformer  # noqa: E402
 
 # The released code's reference (the target) needs no pass of its own, so both ways do the same arithmetic.

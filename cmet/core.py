@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASIC', 'EMOTIONS', 'EXTENDED', 'ALIASES', 'CmetError', 'canonical', 'rng', 'device', 'data_folder', 'builtin',
-           'find_data', 'cache_dir', 'silent', 'sha256']
+           'find_data', 'cache_dir', 'silent', 'sha256', 'public']
 
 # %% ../nbs/00_core.ipynb #00_core-002
 import difflib
@@ -135,3 +135,16 @@ def sha256(
     with open(path, "rb") as f:
         while block := f.read(1 << 20): digest.update(block)
     return digest.hexdigest()
+
+# %% ../nbs/00_core.ipynb #00_core-public
+def public(
+    package:str,  # `__name__` of a package
+    names:dict,  # its module (".vector"), or another's ("cmet.align") -> names, with spaces between
+) -> tuple:  # its `__getattr__`, `__dir__` and `__all__`
+    "The public names of a package, each loaded when it is asked for."
+    home = {name: module for module, several in names.items() for name in several.split()}
+    def get(name):
+        from importlib import import_module
+        if name in home: return getattr(import_module(home[name], package), name)
+        raise AttributeError(f"module '{package}' has no attribute '{name}'")
+    return get, lambda: sorted(home), sorted(home)

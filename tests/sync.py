@@ -21,7 +21,7 @@ WIDGETS = "application/vnd.jupyter.widget-"
 
 def tree(root):
     "Bytes of every notebook and module by path."
-    files = [*root.glob("nbs/**/*.ipynb"), *root.glob("cmet/*.py")]
+    files = [*root.glob("nbs/**/*.ipynb"), *root.glob("cmet/**/*.py")]
     return {p.relative_to(root).as_posix(): p.read_bytes() for p in files
             if ".ipynb_checkpoints" not in p.parts and p.name not in IGNORED}
 

@@ -4,12 +4,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from cmet.core import CmetError, find_data
-from cmet.corpus import make_corpus, read_corpus
-from cmet.describe import PLAIN, describe, feature_names, ingredients, measures
-from cmet.doubt import cautions, doubles, doubt, in_span, nshot, strangers
-from cmet.operations import centred, contrast, lerp, mix, neutralise, normalise, project, project_out, slerp
-from cmet.probe import leak, probe, read_off
-from cmet.vectors import Vector, cosine, direction, pool
+from cmet.corpus.corpus import make_corpus, read_corpus
+from cmet.vectors.algebra import PLAIN, centred, contrast, describe, feature_names, ingredients, lerp, measures, mix, neutralise
+from cmet.vectors.algebra import normalise, project, project_out, slerp
+from cmet.vectors.uncertainty import cautions, doubles, doubt, in_span, leak, nshot, probe, read_off, strangers
+from cmet.vectors.vector import Vector, cosine, direction, pool
 
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fear")
 
@@ -53,7 +52,7 @@ def test_the_ends_of_every_way(space):
 @settings(max_examples=60, deadline=None)
 @given(st.floats(0, 1), st.lists(finite, min_size=4, max_size=4), st.lists(finite, min_size=4, max_size=4))
 def test_slerp_keeps_to_the_plane_and_turns_evenly(t, p, q):
-    from cmet.vectors import combine
+    from cmet.vectors.vector import combine
     some = list(vectors("speech").values())
     a, b = (combine(zip(k, some)) for k in (p, q))
     try: v = slerp(a, b, t)
@@ -213,7 +212,7 @@ def test_strangers():
     (text,) = strangers(direction(apart, "happy"), apart)
     assert "on one side D, on the other A, B, C" in text and text in cautions(direction(apart, "happy"), {}, apart)
     assert strangers(direction(CORPUS, "happy"), CORPUS) == [] and strangers(direction(CORPUS, "happy", space="face"), CORPUS) == []
-    from cmet.vectors import pool_vector
+    from cmet.vectors.vector import pool_vector
     mixed = pool_vector(CORPUS, "happy", "speech", speaker="A") - pool_vector(CORPUS, "neutral", "speech", speaker="B")
     assert strangers(mixed, CORPUS), "speakers that were chosen are noticed too"
     elsewhere = toy(seed=5)
@@ -283,7 +282,7 @@ def test_describe_in_all_three_ways():
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(.2, 3), min_size=4, max_size=4))
 def test_ingredients_come_back(weights):
-    from cmet.vectors import combine
+    from cmet.vectors.vector import combine
     known = vectors("speech")
     told, share = ingredients(combine(zip(weights, known.values())), known, least=0)
     assert np.allclose([told[e] for e in known], weights, atol=1e-3) and share > .9999
@@ -294,8 +293,8 @@ def test_measured_facts_of_the_samples():
     "Doubles, spans and contempt's norm as they were measured on C-MET's features."
     if (root := find_data("cmet-samples")) is None: pytest.skip("CMET_DATA is not set")
     from cmet.core import BASIC
-    from cmet.corpus import cmet_samples, encode_corpus
-    from cmet.speech import speech_encoder
+    from cmet.corpus.corpus import cmet_samples, encode_corpus
+    from cmet.speech.encoders import speech_encoder
     c = encode_corpus(cmet_samples(root), speech_encoder("emotion2vec-large"), progress=False, name="samples")
     v = {e: direction(c, e) for e in (*BASIC, "charismatic", "sarcastic", "empathetic")}
     basic = [v[e] for e in BASIC]

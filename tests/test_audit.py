@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from cmet.audit import EXPECTED, audit, report
 from cmet.core import CmetError, builtin, find_data
-from cmet.layouts import LAYOUTS, read_layout
-from cmet.media import read_video, write_video
+from cmet.corpus.audit import EXPECTED, audit, report
+from cmet.corpus.datasets import LAYOUTS, read_layout
+from cmet.io.media import read_video, write_video
 
 CODES = dict(zip(("neutral", "calm", "happy", "sad", "angry", "fear", "disgusted", "surprised"), range(1, 9)))
 

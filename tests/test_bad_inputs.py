@@ -10,7 +10,7 @@ import soundfile
 from skimage.data import astronaut, coffee
 
 from cmet.cli import main
-from cmet.media import write_video
+from cmet.io.media import write_video
 
 FACE = astronaut()[:256, 96:352]
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"

@@ -12,7 +12,7 @@ from skimage.data import astronaut
 
 from cmet.cli import COMMANDS, main, parser
 from cmet.core import EMOTIONS
-from cmet.media import open_video, read_audio, write_video
+from cmet.io.media import open_video, read_audio, write_video
 
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
 HEAVY = "torch funasr mediapipe pandas scipy av matplotlib soundfile opensmile cv2 sklearn skimage".split()
@@ -70,22 +70,22 @@ def test_assets_are_listed(capsys):
 @pytest.mark.parametrize("command, ends", [("demo", "cmet: stopped\n"), ("studio", "cmet: stopped\n")])
 def test_a_stopped_command_says_only_what_is_true(command, ends, monkeypatch, capsys, tmp_path):
     def stop(*_, **__): raise KeyboardInterrupt
-    import cmet.demo
-    import cmet.studio
-    monkeypatch.setattr(cmet.demo, "make_demo", stop)
-    monkeypatch.setattr(cmet.studio, "make", stop)
+    import cmet.edit.demo
+    import cmet.corpus.studio
+    monkeypatch.setattr(cmet.edit.demo, "make_demo", stop)
+    monkeypatch.setattr(cmet.corpus.studio, "make", stop)
     assert main([command, "--out", str(tmp_path)]) == 130 and capsys.readouterr().err == ends
 
 
 def test_notes_are_the_kits_own(monkeypatch, capsys):
     import warnings
-    import cmet.assets
+    import cmet.io.assets
     def noisy():
-        warnings.warn_explicit("ours", UserWarning, cmet.assets.__file__, 1)
+        warnings.warn_explicit("ours", UserWarning, cmet.io.assets.__file__, 1)
         warnings.warn_explicit("theirs", UserWarning, "/home/me/cmet/.venv/lib/other.py", 1)
         table = type("Table", (), {"to_string": lambda self: "table"})
         return table()
-    monkeypatch.setattr(cmet.assets, "where", noisy)
+    monkeypatch.setattr(cmet.io.assets, "where", noisy)
     assert main(["assets"]) == 0 and capsys.readouterr().err == "cmet: note: ours\n"
 
 
@@ -97,17 +97,17 @@ def test_silence_leaves_pythons_own_voice():
 
 
 def test_studio_is_called_with_its_arguments(monkeypatch, tmp_path, capsys):
-    import cmet.studio
+    import cmet.corpus.studio
     calls = []
-    monkeypatch.setattr(cmet.studio, "make", lambda out, seed: calls.append((out, seed)) or out)
+    monkeypatch.setattr(cmet.corpus.studio, "make", lambda out, seed: calls.append((out, seed)) or out)
     assert main(["studio", "--out", str(tmp_path), "--seed", "3"]) == 0
     assert [(str(o), s) for o, s in calls] == [(str(tmp_path), 3)]
 
 
 def test_bugs_are_not_hidden(monkeypatch):
-    import cmet.assets
+    import cmet.io.assets
     def broken(): raise ZeroDivisionError
-    monkeypatch.setattr(cmet.assets, "where", broken)
+    monkeypatch.setattr(cmet.io.assets, "where", broken)
     with pytest.raises(ZeroDivisionError): main(["assets"])
 
 

@@ -10,7 +10,7 @@ import pytest
 import cmet
 from cmet import core
 from cmet.core import CmetError, silent
-from cmet.files import atomic
+from cmet.io.files import atomic
 
 
 def same_file(a, b): return os.path.samestat(os.fstat(a), os.fstat(b))

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from cmet.core import CmetError, find_data
-from cmet.corpus import FILES, concat, encode_corpus, make_corpus, read_corpus, write_corpus
-from cmet.layouts import (LAYOUTS, cmet_samples, crema_d, mead, mead_clips, ravdess, ravdess_faces, read_face_table,
+from cmet.corpus.corpus import FILES, concat, encode_corpus, make_corpus, read_corpus, write_corpus
+from cmet.corpus.datasets import (LAYOUTS, cmet_samples, crema_d, mead, mead_clips, ravdess, ravdess_faces, read_face_table,
                           read_layout)
-from cmet.sampling import draw_pairs, hold_out, pair_table, pools, speaker_folds
+from cmet.corpus.sampling import draw_pairs, hold_out, pair_table, pools, speaker_folds
 
 
 def toy(seed=0, speakers="ABC", emotions=("neutral", "happy", "sad"), clips=3, S=4, D=2):
@@ -81,7 +81,7 @@ def test_ravdess_faces_without_a_table(tmp_path):
     touch(tmp_path, "Actor_01/03-01-06-02-02-01-01.wav")
     clips = ravdess(tmp_path)
     with pytest.raises(CmetError, match="cannot read"): ravdess_faces(clips, tmp_path/"none.csv")
-    from cmet.layouts import AUS
+    from cmet.corpus.datasets import AUS
     (tmp_path/"t.csv").write_text(",".join(f"{a}_r" for a in AUS) + "\n" + ",".join(["0"]*17))
     with pytest.raises(CmetError, match="no column 'name'"): ravdess_faces(clips, tmp_path/"t.csv")
 
@@ -103,7 +103,7 @@ def test_empty_folder_says_what_was_expected(tmp_path, layout):
 
 
 def test_face_tables_of_openface_and_pyfeat(tmp_path):
-    from cmet.layouts import AUS
+    from cmet.corpus.datasets import AUS
     of, pf = tmp_path/"of.csv", tmp_path/"pf.csv"
     of.write_text("frame, success, " + ", ".join(f"{a}_r" for a in AUS) + "\n1, 1, " + ", ".join(map(str, range(17)))
                   + "\n2, 0, " + ", ".join(["0"]*17))
@@ -156,7 +156,7 @@ def test_a_fault_is_named(change, word):
     import pandas as pd
     if "clips" in change: change = dict(clips=pd.DataFrame({"speaker": ["A"]*9}))
     parts = dict(clips=c.clips, speech=c.speech, face=c.face, offsets=c.offsets) | change
-    from cmet.corpus import Corpus
+    from cmet.corpus.corpus import Corpus
     with pytest.raises(CmetError, match=word): Corpus(**parts)
 
 
@@ -181,7 +181,7 @@ def test_write_refuses_a_folder_with_other_files(tmp_path):
 
 
 def test_a_failed_write_leaves_the_old_corpus(tmp_path, monkeypatch):
-    import cmet.corpus as m
+    import cmet.corpus.corpus as m
     folder = write_corpus(toy(), tmp_path/"c")
     def fail(*_): raise OSError("disk full")
     monkeypatch.setattr(m, "_fill", fail)
@@ -192,7 +192,7 @@ def test_a_failed_write_leaves_the_old_corpus(tmp_path, monkeypatch):
 @pytest.mark.parametrize("stuck", [".new", ".old"])
 def test_a_move_that_fails_does_not_cost_the_old_corpus(tmp_path, monkeypatch, stuck):
     "`.new`: the new one cannot be moved into its place; `.old`: and then the old one cannot be moved back."
-    import cmet.corpus as m
+    import cmet.corpus.corpus as m
     folder, move = write_corpus(toy(), tmp_path/"c"), os.replace
     def fail(a, b):
         if str(a).endswith((".new", stuck)): raise OSError("no")
@@ -248,8 +248,8 @@ def test_concat_keeps_what_each_part_lacks():
 
 
 def test_encode_shows_the_codec_the_neutral_face_first(monkeypatch):
-    import cmet.media
-    monkeypatch.setattr(cmet.media, "read_video", lambda p: (np.full((2, 1, 1, 3), int(p), np.uint8), 25))
+    import cmet.io.media
+    monkeypatch.setattr(cmet.io.media, "read_video", lambda p: (np.full((2, 1, 1, 3), int(p), np.uint8), 25))
     class Codec:
         name, dim = "fake", 1
         def neutral_shape(self, frames): return frames[0, 0, 0, 0]
@@ -322,7 +322,7 @@ def test_no_common_pair_is_an_error():
 
 
 def test_import_is_light():
-    code = "import sys, cmet.corpus, cmet.sampling, cmet.vectors, cmet.mappers; print(*sys.modules)"
+    code = "import sys, cmet.corpus.corpus, cmet.corpus.sampling, cmet.vectors.vector, cmet.mappers.registry; print(*sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "pandas", "funasr", "mediapipe", "matplotlib", "opensmile"} & set(out)
 

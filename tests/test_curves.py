@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from cmet.core import CmetError
-from cmet.corpus import make_corpus
-from cmet.curves import EASING, Curve, along, curve, key_vectors
-from cmet.vectors import compose, direction
+from cmet.corpus.corpus import make_corpus
+from cmet.vectors.curves import EASING, Curve, along, curve, key_vectors
+from cmet.vectors.vector import compose, direction
 
 NAMES = ("neutral", "happy", "sad", "angry")
 g = np.random.default_rng(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cmet.checkpoint import last_checkpoint, load_tensors
+from cmet.train.checkpoint import last_checkpoint, load_tensors
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available() or not torch.distributed.is_gloo_available(), reason="torch without gloo")

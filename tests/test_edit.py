@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
-from cmet.assets import candidates
 from cmet.core import BASIC, EMOTIONS, CmetError, builtin, find_data, sha256
-from cmet.corpus import make_corpus
-from cmet.edit import LABEL, edit_video, face_change
-from cmet.files import check_output
-from cmet.media import open_video, read_audio, read_video, write_audio, write_video
-from cmet.request import speech_files, speech_vector, wanted_vector
-from cmet.rig import AUS
-from cmet.vectors import direction, pool
+from cmet.corpus.corpus import make_corpus
+from cmet.edit.pipeline import LABEL, edit_video, face_change
+from cmet.edit.request import speech_files, speech_vector, wanted_vector
+from cmet.face.action_units import AUS
+from cmet.io.assets import candidates
+from cmet.io.files import check_output
+from cmet.io.media import open_video, read_audio, read_video, write_audio, write_video
+from cmet.vectors.vector import direction, pool
 
 av = pytest.importorskip("av")
 FACE = astronaut()[:256, 96:352]
@@ -157,7 +157,7 @@ def test_speech_vector_is_the_difference_of_means(corpus, talk):
 
 
 def test_a_saved_mapper_brings_its_own_neutral(corpus, tmp_path):
-    from cmet.request import fitted_mapper, neutral_pool
+    from cmet.edit.request import fitted_mapper, neutral_pool
     fitted, _ = fitted_mapper("label", corpus)
     fitted.save(tmp_path/"m.safetensors")
     faces = [corpus.face_of(i) for i in range(len(corpus))]
@@ -210,11 +210,11 @@ def test_every_emotion_moves_the_portrait(short, emotion):
 
 
 def test_an_edited_still_does_not_tremble(short, corpus, monkeypatch):
-    import cmet.edit
+    import cmet.edit.pipeline
     from PIL import Image
     written = []
     def keep(out, source, frames, story, sound=None): written.extend(frames); return out
-    monkeypatch.setattr(cmet.edit, "save_edit", keep)
+    monkeypatch.setattr(cmet.edit.pipeline, "save_edit", keep)
     Image.fromarray(read_video(short)[0][5]).save(short.parent/"still.png")
     edit_video(short.parent/"still.png", short.parent/"moved.mp4", vector="happy - neutral", progress=False)
     assert len(written) == 75 and all(np.array_equal(f, written[0]) for f in written)
@@ -222,8 +222,8 @@ def test_an_edited_still_does_not_tremble(short, corpus, monkeypatch):
 
 
 def test_a_learned_codec_from_its_file(short):
-    from cmet.encode import face_codec
-    from cmet.mesh import MeshCodec, learned, save_codec
+    from cmet.corpus.encode import face_codec
+    from cmet.face.mesh import MeshCodec, learned, save_codec
     frames = read_video(short)[0]
     wide = np.stack(list(MeshCodec().edit(frames, np.tile(3.*(np.array(AUS) == "AU12"), (len(frames), 1)))))
     save_codec(learned({"neutral": frames, "happy": wide}, source="a test"), short.parent/"codec.safetensors")
@@ -236,7 +236,7 @@ def test_a_learned_codec_from_its_file(short):
 
 @pytest.mark.skipif(not any(p.is_file() for p in candidates("face_landmarker.task")), reason="face_landmarker.task")
 def test_the_lips_go_on_talking(short):
-    from cmet.metrics import blendshapes, mouth_sync
+    from cmet.evaluate.judges import blendshapes, mouth_sync
     frames = list(islice(open_video(builtin("portrait.mp4")).frames(), 40))
     talk = write_video(short.parent/"talk.mp4", frames, 25)
     out = edit_video(talk, short.parent/"sync.mp4", vector="angry - neutral", progress=False)
@@ -244,7 +244,7 @@ def test_the_lips_go_on_talking(short):
 
 
 def test_a_smile_raises_the_lip_corners(short):
-    from cmet.mesh import MeshCodec
+    from cmet.face.mesh import MeshCodec
     out = edit_video(short, short.parent/"smile.mp4", vector="2*(happy - neutral)", progress=False)
     story = json.loads(out.with_suffix(".json").read_text())
     asked = dict(zip(AUS, story["codec"]["mean_change"]))
@@ -273,11 +273,11 @@ def test_stored_features_are_enough_for_an_edit(tmp_path):
     "With emotion2vec features beside the audio, no network and no weights are needed, and the JSON says so."
     root = find_data("cmet-samples")
     if root is None: pytest.skip("CMET_DATA does not hold cmet-samples")
-    from cmet.corpus import concat, encode_corpus
-    from cmet.layouts import cmet_samples
-    from cmet.mappers import mapper
-    from cmet.speech import speech_encoder
-    from cmet.studio import textbook
+    from cmet.corpus.corpus import concat, encode_corpus
+    from cmet.corpus.datasets import cmet_samples
+    from cmet.corpus.studio import textbook
+    from cmet.mappers.registry import mapper
+    from cmet.speech.encoders import speech_encoder
     clips = cmet_samples(root)
     clips = clips[clips.speaker == "W009"]
     speech = encode_corpus(clips, speech_encoder("emotion2vec-large"), progress=False)

@@ -25,13 +25,13 @@ import pytest
 import torch
 from standin import fill, golden
 
-from cmet import edtalk as kit
-from cmet.audio2lip import published as lip_table
-from cmet.codec import EDTalkCodec, Performance
 from cmet.core import CmetError, builtin, find_data
-from cmet.edtalk import Audio2Lip, EDTalk, lip_mel, open_edtalk, published, stand_in
-from cmet.stylegan import fir
-from cmet.weights import load_published
+from cmet.edtalk import model as kit
+from cmet.edtalk.audio2lip import published as lip_table
+from cmet.edtalk.codec import EDTalkCodec, Performance
+from cmet.edtalk.model import Audio2Lip, EDTalk, lip_mel, open_edtalk, published, stand_in
+from cmet.edtalk.network import fir
+from cmet.io.tensors import load_published
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = dict(lip=20, pose=6, expression=10)
@@ -306,9 +306,9 @@ class Nothing:
         if name.split('.')[0] in ('scipy', 'pandas', 'cv2', 'av', 'PIL', 'mediapipe', 'safetensors', 'matplotlib', 'tqdm'):
             raise ImportError(name)
 sys.meta_path.insert(0, Nothing())
-import numpy as np, cmet.stylegan, cmet.motion, cmet.decoder, cmet.audio2lip
-from cmet.edtalk import EDTalk, Audio2Lip, lip_mel, stand_in
-from cmet.codec import EDTalkCodec
+import numpy as np, cmet.edtalk.network, cmet.edtalk.audio2lip
+from cmet.edtalk.codec import EDTalkCodec
+from cmet.edtalk.model import Audio2Lip, EDTalk, lip_mel, stand_in
 codec = EDTalkCodec(EDTalk.load_official(stand_in(64)), device='cpu', crop=False)
 print(codec.edit(np.zeros((2, 64, 64, 3), np.uint8), np.zeros((2, 10))).shape)"""
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
@@ -376,8 +376,8 @@ def test_a_still_image_is_read_once(tiny):
 
 MEMORY = """import resource, sys, numpy as np, torch
 torch.set_num_threads(1)
-from cmet.edtalk import EDTalk, stand_in
-from cmet.codec import EDTalkCodec
+from cmet.edtalk.codec import EDTalkCodec
+from cmet.edtalk.model import EDTalk, stand_in
 codec, n = EDTalkCodec(EDTalk.load_official(stand_in(64)), device='cpu', crop=False), int(sys.argv[1])
 film = lambda: (np.full((64, 64, 3), i % 256, np.uint8) for i in range(n))
 track, count = codec.track(film()), 0
@@ -401,8 +401,8 @@ class Still:
 
 
 def test_one_pipeline_for_both_codecs(tiny, tmp_path):
-    from cmet.edit import edit_video
-    from cmet.media import open_video, read_video, write_video
+    from cmet.edit.pipeline import edit_video
+    from cmet.io.media import open_video, read_video, write_video
     frames, fps = read_video(builtin("portrait.mp4"))
     video = write_video(tmp_path/"in.mp4", frames[:12], fps)
     out = edit_video(video, tmp_path/"out.mp4", vector="happy - neutral", mapper=Still(), codec=EDTalkCodec(tiny, device="cpu"))

@@ -11,11 +11,11 @@ import pytest
 import soundfile
 
 from cmet.core import CmetError, builtin
-from cmet.corpus import FILES, encode_corpus, read_corpus
-from cmet.encode import cut_short, encode_folder, summary
-from cmet.layouts import detect_layout, pd_fgc, read_layout
-from cmet.media import read_video, write_video
-from cmet.speech import OpenSmile, SpeechEncoder
+from cmet.corpus.corpus import FILES, encode_corpus, read_corpus
+from cmet.corpus.datasets import detect_layout, pd_fgc, read_layout
+from cmet.corpus.encode import cut_short, encode_folder, summary
+from cmet.io.media import read_video, write_video
+from cmet.speech.encoders import OpenSmile, SpeechEncoder
 
 HERE = Path(__file__).parent
 
@@ -135,7 +135,7 @@ def test_an_older_corpus_is_replaced_only_by_force(tmp_path):
 # Killed and resumed
 
 RUN = """import sys; sys.path.insert(0, {here!r})
-from cmet.encode import encode_folder
+from cmet.corpus.encode import encode_folder
 from test_encode import Cheap
 if __name__ == "__main__": encode_folder({root!r}, {out!r}, encoder=Cheap({log!r}, .05), workers={workers}, progress=False)"""
 
@@ -163,7 +163,7 @@ def test_a_changed_recording_is_encoded_again(tmp_path, monkeypatch):
     root, log = voices(tmp_path/"root", 8), tmp_path/"log"
     def full(*_): raise CmetError("no space left", "free some space")
     with monkeypatch.context() as m, pytest.raises(CmetError, match="no space"):
-        m.setattr("cmet.encode.write_corpus", full)
+        m.setattr("cmet.corpus.encode.write_corpus", full)
         encode_folder(root, tmp_path/"out", encoder=Cheap(str(log)), progress=False)
     assert log.stat().st_size == 8, "the speech was finished"
     first = sorted(root.rglob("*.flac"))[0]
@@ -199,7 +199,7 @@ def films(tmp_path_factory):
 
 
 def test_faces_against_each_speakers_face_at_rest(films, tmp_path):
-    from cmet.mesh import MeshCodec
+    from cmet.face.mesh import MeshCodec
     outs = [encode_folder(films, tmp_path/str(n), encoder=None, codec="mesh", workers=n, progress=False) for n in (1, 2)]
     assert alike(*outs) and outs[0].with_name("1.rejected.csv").read_text() == outs[1].with_name("2.rejected.csv").read_text()
     c, reasons = read_corpus(outs[0]), table(outs[0])
@@ -230,9 +230,9 @@ def scripts_tree(root, speakers=("M003", "W009"), emotions=("neutral", "happy", 
 
 def test_a_corpus_of_pd_fgc_faces_up_to_decoding(tmp_path):
     "Reader, corpus, 30-wide mappers, saved and reloaded; there is no decoder of 30 numbers, and `edit` says so."
-    from cmet.edit import edit_video
-    from cmet.mappers import load_mapper, mapper, save_mapper
-    from cmet.vectors import direction
+    from cmet.edit.pipeline import edit_video
+    from cmet.mappers.registry import load_mapper, mapper, save_mapper
+    from cmet.vectors.vector import direction
     root = scripts_tree(tmp_path/"FPS25")
     odd = root/"M003"/"front"/"happy"/"level_3"
     np.save(odd/"001_PD_FGC_emo.npy", np.zeros((12, 10), np.float32))
@@ -264,7 +264,7 @@ def test_ray_gives_the_same(tmp_path, monkeypatch):
 
     from test_engine import act, start
 
-    from cmet.engine import _ray_cluster, each
+    from cmet.io.jobs import _ray_cluster, each
     root = voices(tmp_path/"root", 12)
     said = breakages(root)
     with _ray_cluster(2):  # once for both: it takes ten seconds to start

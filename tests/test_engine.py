@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cmet.core import CmetError
-from cmet.engine import Failure, each, share
+from cmet.io.jobs import Failure, each, share
 
 HERE = Path(__file__).parent
 
@@ -153,7 +153,7 @@ def test_ctrl_c_stops_the_workers(tmp_path):
 def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     code = f"""import sys; sys.path.insert(0, {str(HERE)!r})
 from pathlib import Path
-from cmet.engine import each
+from cmet.io.jobs import each
 from test_engine import sleeper
 if __name__ == "__main__": list(each(sleeper, [(Path({str(tmp_path)!r}), k) for k in range(2)], workers=2))"""
     (tmp_path/"run.py").write_text(code)

@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cmet import evaluate as ev
-from cmet import folder, measure
-from cmet.assets import candidates
 from cmet.core import CmetError, builtin
-from cmet.folder import Clip, find_clips, told_by_name
-from cmet.measure import Bench, Seen, emotion, left_alone, timed
-from cmet.media import open_video, write_video
-from cmet.metrics import READ
+from cmet.evaluate import benchmark, pairing, report as ev
+from cmet.evaluate.benchmark import Bench, Seen, emotion, left_alone, timed
+from cmet.evaluate.judges import READ
+from cmet.evaluate.pairing import Clip, find_clips, told_by_name
+from cmet.io.assets import candidates
+from cmet.io.media import open_video, write_video
 
 landmarker = any(p.is_file() for p in candidates("face_landmarker.task"))
 
@@ -26,7 +25,7 @@ def frames():
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, frames):
     "A source, two edits by cmet, one broken file, one that says nothing, one without a face."
-    from cmet.edit import edit_video
+    from cmet.edit.pipeline import edit_video
     root = tmp_path_factory.mktemp("eval")
     (root/"made").mkdir()
     talk = write_video(root/"eileen_neutral.mp4", frames, 25)
@@ -105,10 +104,10 @@ def test_bad_requests_change_nothing(tmp_path, arguments, why):
 def test_measures_without_weights_are_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("CMET_DATA", str(tmp_path))
     monkeypatch.setenv("CMET_CACHE", str(tmp_path))
-    for name, what in measure.WHAT.items():
+    for name, what in benchmark.WHAT.items():
         with pytest.raises(CmetError, match=f"{what} cannot be measured.*cmet assets get"):
             Bench("kit", also=[name])
-    assert set(Bench("kit").missing) == {measure.WHAT["blendshapes"], measure.WHAT["identity"]}
+    assert set(Bench("kit").missing) == {benchmark.WHAT["blendshapes"], benchmark.WHAT["identity"]}
     assert set(Bench("paper").missing) == {"FID", "SyncNet confidence"}
 
 
@@ -120,14 +119,14 @@ def test_an_edit_that_did_nothing_is_perfect_and_neutral(made):
     assert row["psnr"] == np.inf and row["lmd_face"] == row["lmd_lips"] == 0
     assert row["jitter"] == row["jitter_source"]
     assert np.isclose(row["ssim"], 1) and np.isclose(row["sync_lips"], 1)
-    p = same.read(measure.judge("fer+facex"))
+    p = same.read(benchmark.judge("fer+facex"))
     assert emotion(p, p)["read_relative"] == "neutral"
 
 
 def test_a_shifted_copy_scores_what_the_shift_says(made, frames, tmp_path):
     moved = write_video(tmp_path/"moved.mp4", [np.roll(f, 8, 1) for f in frames], 25)
     row = left_alone(Seen(moved), source := Seen(made/"eileen_neutral.mp4"))
-    assert abs(row["lmd_face"]*measure.inter_ocular(source.points) - 8) < 1.5
+    assert abs(row["lmd_face"]*benchmark.inter_ocular(source.points) - 8) < 1.5
     assert row["psnr"] < 25 and row["sync_lips"] > .9
 
 
@@ -144,7 +143,7 @@ def test_another_size_gets_no_numbers_and_another_rate_does(made, frames, tmp_pa
     row = left_alone(Seen(small), Seen(made/"eileen_neutral.mp4"))
     assert "psnr" not in row and "size" in row["note"] and row["sync_lips"] > .5
     half = write_video(tmp_path/"half.mp4", frames[::2], 12.5)
-    k, j = measure.abreast(Seen(half), Seen(made/"eileen_neutral.mp4"))
+    k, j = benchmark.abreast(Seen(half), Seen(made/"eileen_neutral.mp4"))
     assert k.tolist() == list(range(12)) and j.tolist() == list(range(0, 24, 2))
 
 
@@ -188,7 +187,7 @@ def test_nothing_is_measured_twice(report, made, monkeypatch):
     done = []
     def counted(bench, clip):
         done.append(clip.edited.name)
-        return measure.measure(bench, clip)
+        return benchmark.measure(bench, clip)
     monkeypatch.setattr(ev, "measure", counted)
     again = ev.evaluate(made/"made", made/"out", source=made, progress=False)
     assert done == ["eileen_neutral_fear.mp4", "eileen_neutral_sad.mp4"], "only what failed is tried again"
@@ -211,22 +210,22 @@ def test_paper_protocol(made, tmp_path):
 
 
 def test_fid_and_fvd_with_a_stand_in_for_their_networks(made, frames, tmp_path, monkeypatch):
-    from cmet import inception
+    from cmet.evaluate import inception
     monkeypatch.setattr(inception, "look", lambda net, x: x.reshape(len(x), -1)[:, ::9973].astype(float))
     source = made/"eileen_neutral.mp4"
     brighter = write_video(tmp_path/"b.mp4", [f//2 + 100 for f in frames]*2, 25)
     bench, clip = Bench("paper"), Clip(brighter, "happy", source, "eileen")
     bench.nets |= dict(fid=None, fvd=None)
-    row = measure.fid_row(bench, clip, Seen(brighter))
+    row = benchmark.fid_row(bench, clip, Seen(brighter))
     assert row["fid_reference"] == "source"
-    assert row["fid"] > 10*measure.fid_row(bench, clip, Seen(source))["fid"]
+    assert row["fid"] > 10*benchmark.fid_row(bench, clip, Seen(source))["fid"]
     bench.real = {"eileen": {"happy": [brighter]}}
-    row = measure.fid_row(bench, clip, Seen(brighter))
+    row = benchmark.fid_row(bench, clip, Seen(brighter))
     assert row == dict(fid=pytest.approx(0, abs=1e-3), fid_reference="real")
-    both = measure.fvd_of(bench, [clip, clip])
+    both = benchmark.fvd_of(bench, [clip, clip])
     assert both["value"] < 1e-3 and both["windows"] == both["reference_windows"] == 6
     bench.real = {}
-    with pytest.raises(CmetError, match="no Gaussian"): measure.fvd_of(bench, [Clip(source, "happy", source)])
+    with pytest.raises(CmetError, match="no Gaussian"): benchmark.fvd_of(bench, [Clip(source, "happy", source)])
 
 
 def without_videos(monkeypatch, answers):
@@ -324,16 +323,16 @@ def test_own_face_retrieval_from_the_source_folder(monkeypatch, tmp_path):
     bench = Bench("kit", real={"anna": {e: [tmp_path/e] for e in face}})
     monkeypatch.setattr(bench, "seen", lambda p: Fake(p.name))
     clip = Clip(tmp_path/"x.mp4", "happy", tmp_path/"neutral", "anna")
-    assert measure.own_face(bench, clip, Fake("happy"))["hit"]
-    assert measure.own_face(bench, clip, Fake("sad"))["nearest"] == "sad"
-    assert measure.own_face(bench, Clip(clip.edited, "fear", clip.source, "anna"), Fake("sad")) == {}
-    assert measure.own_face(bench, Clip(clip.edited, "happy", clip.source, "bert"), Fake("sad")) == {}
+    assert benchmark.own_face(bench, clip, Fake("happy"))["hit"]
+    assert benchmark.own_face(bench, clip, Fake("sad"))["nearest"] == "sad"
+    assert benchmark.own_face(bench, Clip(clip.edited, "fear", clip.source, "anna"), Fake("sad")) == {}
+    assert benchmark.own_face(bench, Clip(clip.edited, "happy", clip.source, "bert"), Fake("sad")) == {}
 
 
 def test_real_clips_by_speaker(tmp_path):
     named(tmp_path, "M1_front_happy_1.mp4", "M1_front_happy_2.mp4", "M1_neutral.mp4", "W2_ANG.mov",
           "holiday.mp4", "x.txt")
-    people = folder.real_clips(tmp_path)
+    people = pairing.real_clips(tmp_path)
     assert {w: {e: len(p) for e, p in c.items()} for w, c in people.items()} == {
         "M1": {"happy": 2, "neutral": 1}, "W2": {"angry": 1}}
-    assert folder.real_clips(None) == folder.real_clips(tmp_path/"M1_neutral.mp4") == {}
+    assert pairing.real_clips(None) == pairing.real_clips(tmp_path/"M1_neutral.mp4") == {}

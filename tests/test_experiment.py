@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from cmet.cli import main
 from cmet.core import CmetError
-from cmet.experiment import report, run_grid, run_id
-from cmet.grids import MOST, expand, fill, read_grid, read_template, values
-from cmet.results import differences, over_seeds, pivot, plot, read_runs
+from cmet.experiments.grids import MOST, expand, fill, read_grid, read_template, values
+from cmet.experiments.runs import report, run_grid, run_id
+from cmet.viz.tables import differences, over_seeds, pivot, plot, read_runs
 
-GRIDS = Path(__file__).resolve().parents[1]/"nbs"/"experiments"/"grids"
+GRIDS = Path(__file__).resolve().parents[1]/"nbs"/"97_experiments"/"grids"
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
 WORK = """import time, numpy as np
-from cmet.experiment import report
+from cmet.experiments.runs import report
 if a == 'fail': raise ValueError('as ordered')
 if a == 'die': import os, signal; os.kill(os.getpid(), signal.SIGKILL)
 time.sleep(wait)
@@ -216,7 +216,7 @@ def test_other_code_of_the_kit_is_told(make, tmp_path):
 
 def test_a_template_that_changes_under_way_is_refused(make, tmp_path, monkeypatch):
     "A run is named after the code it was to run, so it must not run other code."
-    import cmet.experiment as experiment
+    import cmet.experiments.runs as experiment
     grid, each = make("parameters: {a: [x, y]}"), experiment.each
     def change(*args):
         notebook(tmp_path/"work.ipynb", work=WORK + "\n1")
@@ -255,7 +255,7 @@ def test_no_interval_of_a_share_leaves_nought_to_one():
 
 
 def test_no_heavy_import():
-    code = "import sys, cmet.experiment, cmet.results; print([m for m in ('torch', 'papermill', 'ray', 'seaborn') if m in sys.modules])"
+    code = "import sys, cmet.experiments.runs, cmet.viz.tables; print([m for m in ('torch', 'papermill', 'ray', 'seaborn') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

@@ -62,7 +62,7 @@ def command(kind, folder, port, dark):
 
 
 @contextmanager
-def served(kind, folder, dark=False, code="from cmet.explore import Explorer\nExplorer(folder='files').show()"):
+def served(kind, folder, dark=False, code="from cmet.explorer import Explorer\nExplorer(folder='files').show()"):
     "Address of a page that shows the explorer; files it makes go to `folder/files`."
     folder = Path(folder)
     (folder/"explorer.ipynb").write_text(notebook(code))
@@ -211,7 +211,7 @@ def play(page):
 def render(page, folder):
     page.get_by_role("button", name="Render video").click()
     page.locator(".cmet-saved").wait_for()
-    from cmet.media import read_video
+    from cmet.io.media import read_video
     made, = (folder/"files").glob("*.mp4")
     frames, fps = read_video(made)
     assert len(frames) == 138 and fps == 25 and made.with_suffix(".json").exists()

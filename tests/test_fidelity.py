@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from cmet import distances, fidelity, inception, syncnet
 from cmet.core import CmetError
+from cmet.evaluate import fidelity, frechet, inception, syncnet
 
 draw = np.random.default_rng(0)
 
@@ -88,7 +88,7 @@ def test_face_area_grows_and_may_be_nowhere(points):
 # Time
 
 def test_scrambled_lips_lose_their_rhythm(points):
-    from cmet.landmarks import down
+    from cmet.face.landmarks import down
     opened = points.copy()
     opened[:, [14, 87, 317], :2] += (10*np.sin(np.arange(40)/3))[:, None, None]*down(points[0])
     a = fidelity.openings(opened)
@@ -160,19 +160,19 @@ def test_frechet_against_the_matrix_square_root(n, m, d):
     x, y = draw.normal(size=(n, d))@draw.normal(size=(d, d)), draw.normal(1, 2, size=(m, d))
     a, b = np.cov(x.T), np.cov(y.T)
     want = ((x.mean(0) - y.mean(0))**2).sum() + np.trace(a + b - 2*sqrtm(a@b).real)
-    assert np.isclose(distances.frechet(x, y), want) and np.isclose(distances.frechet(y, x), want)
+    assert np.isclose(frechet.frechet(x, y), want) and np.isclose(frechet.frechet(y, x), want)
 
 
 def test_frechet_in_closed_form_and_with_few_rows():
     x = np.linalg.qr(draw.normal(size=(50, 6)) - draw.normal(size=6))[0]
     x = (x - x.mean(0))/x.std(0, ddof=1)
     one = x[:, :1]
-    assert np.isclose(distances.frechet(2*one + 5, 3*one), 25 + 1)
+    assert np.isclose(frechet.frechet(2*one + 5, 3*one), 25 + 1)
     few = draw.normal(size=(3, 2048))  # far fewer rows than dimensions
-    assert distances.frechet(few, few) < 1e-6 and np.isclose(distances.frechet(few + 1, few), 2048)
+    assert frechet.frechet(few, few) < 1e-6 and np.isclose(frechet.frechet(few + 1, few), 2048)
     for bad in (few[:1], few*np.nan, few[0]):
-        with pytest.raises(CmetError, match="no Gaussian"): distances.frechet(bad, few)
-    with pytest.raises(CmetError, match="one network"): distances.frechet(few, few[:, :9])
+        with pytest.raises(CmetError, match="no Gaussian"): frechet.frechet(bad, few)
+    with pytest.raises(CmetError, match="one network"): frechet.frechet(few, few[:, :9])
 
 
 # Published networks
@@ -247,7 +247,7 @@ def test_confidence_finds_the_shift(shift):
 
 
 def test_sync_needs_sound_and_a_face(tmp_path):
-    from cmet.media import write_video
+    from cmet.io.media import write_video
     mute = write_video(tmp_path/"mute.mp4", np.zeros((8, 32, 32, 3), np.uint8), 25)
     with pytest.raises(CmetError, match="no sound"): syncnet.lip_sync(mute, np.zeros((8, 478, 3)), None)
     with pytest.raises(CmetError, match="no face"): syncnet.faces([], np.full((3, 478, 3), np.nan))

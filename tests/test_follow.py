@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from cmet.core import CmetError, builtin, find_data
-from cmet.corpus import make_corpus
-from cmet.edit import edit_video
-from cmet.follow import MOST, Gain, followed, gain_of, shaped, windows
-from cmet.media import open_video, write_audio, write_video
-from cmet.request import people_mapper, wanted_vector
-from cmet.speech import SpeechEncoder, speech_encoder
-from cmet.studio import demo_speech
-from cmet.vectors import Pool, Vector
-from cmet.voicing import HOP, RATE, loud, pitch_of
+from cmet.corpus.corpus import make_corpus
+from cmet.corpus.studio import demo_speech
+from cmet.edit.follow import MOST, Gain, followed, gain_of, shaped, windows
+from cmet.edit.pipeline import edit_video
+from cmet.edit.request import people_mapper, wanted_vector
+from cmet.io.media import open_video, write_audio, write_video
+from cmet.speech.encoders import SpeechEncoder, speech_encoder
+from cmet.speech.voicing import HOP, RATE, loud, pitch_of
+from cmet.vectors.vector import Pool, Vector
 
 
 def talk(hertz, seconds, seed=0):
@@ -199,8 +199,8 @@ def test_the_command(tmp_path, capsys):
 @pytest.mark.parametrize("actor", ["02", "09", "14"])
 def test_a_person(actor, tmp_path):
     "Neutral, a pause, then angry; another neutral sentence says what the voice is like at rest."
-    from cmet.media import read_audio
-    from cmet.voicing import trimmed
+    from cmet.io.media import read_audio
+    from cmet.speech.voicing import trimmed
     clip = lambda name: next(find_data("ravdess").rglob(f"03-01-{name}-{actor}.*"))
     calm, angry = (trimmed(read_audio(clip(name), RATE)) for name in ("01-01-01-01", "05-02-02-01"))
     sound = write_audio(tmp_path/"two.wav", np.r_[calm, np.zeros(RATE), angry], RATE)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from cmet.core import CmetError, find_data
-from cmet.corpus import concat, make_corpus
-from cmet.mappers import MAPPERS, LabelMapper, RidgeMapper, configured, load_mapper, mapper, save_mapper
-from cmet.regression import retrieval, ridge_path
-from cmet.sampling import check_corpus, hold_out, pools, speaker_scale
-from cmet.vectors import Vector, direction
+from cmet.corpus.corpus import concat, make_corpus
+from cmet.corpus.sampling import check_corpus, hold_out, pools, speaker_scale
+from cmet.mappers.closed_form import retrieval, ridge_path
+from cmet.mappers.registry import MAPPERS, LabelMapper, RidgeMapper, configured, load_mapper, mapper, save_mapper
+from cmet.vectors.vector import Vector, direction
 
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fear", "surprised")
 
@@ -172,7 +172,7 @@ def test_random_numbers_of_the_process_are_its_own(tmp_path):
 def test_a_transformer_killed_half_way_goes_on(tmp_path):
     long = dict(network=dict(width=32, window=2), train=dict(steps=20, batch=16, save=5))
     whole = mapper("transformer", **long).fit(CORPUS)
-    from cmet.train import Trainer
+    from cmet.train.loop import Trainer
     step, count = Trainer.__call__, []
 
     def stops(self, *a):
@@ -371,18 +371,18 @@ def test_names():
 def test_no_torch_needed():
     import subprocess
     import sys
-    code = "import sys; sys.modules['torch'] = sys.modules['pandas'] = None; import cmet.mappers, cmet.vectors"
+    code = "import sys; sys.modules['torch'] = sys.modules['pandas'] = None; import cmet.mappers.registry, cmet.vectors.vector"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.real
 @pytest.mark.slow
 def test_ravdess_actors_left_out():
-    "eGeMAPS to action units, six folds of actors: `75_mappers` prints the same protocol with fewer means; chance is 14 %."
+    "eGeMAPS to action units, six folds of actors: `70_mappers/50_registry` prints the same protocol with fewer means; chance is 14 %."
     if (root := find_data("ravdess")) is None: pytest.skip("CMET_DATA is not set")
-    from cmet.corpus import encode_corpus, ravdess, ravdess_faces
-    from cmet.sampling import speaker_folds
-    from cmet.speech import speech_encoder
+    from cmet.corpus.corpus import encode_corpus, ravdess, ravdess_faces
+    from cmet.corpus.sampling import speaker_folds
+    from cmet.speech.encoders import speech_encoder
     clips = ravdess(root)
     c = encode_corpus(clips, speech_encoder("egemaps"), faces=ravdess_faces(clips, root/"openface_aus.csv"), progress=False)
     names = [e for e in c.emotions if e != "neutral"]

@@ -5,12 +5,12 @@ import sys
 import numpy as np
 import pytest
 
-from cmet import maps
-from cmet.additivity import both_orders, disagreement, draw_additivity
 from cmet.core import CmetError
-from cmet.corpus import make_corpus
-from cmet.maps import Map, changes, draw_map, draw_way, fuzzy, pca, spread_out, umap, umaps
-from cmet.vectors import Vector
+from cmet.corpus.corpus import make_corpus
+from cmet.evaluate.additivity import both_orders, disagreement, draw_additivity
+from cmet.vectors.vector import Vector
+from cmet.viz import maps
+from cmet.viz.maps import Map, changes, draw_map, draw_way, fuzzy, pca, spread_out, umap, umaps
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_umap_itself_keeps_neighbours_and_torch_threads(cache):
 
 
 def test_nothing_heavy_is_imported():
-    code = "import sys, cmet.maps, cmet.viz, cmet.curves, cmet.operations, cmet.doubt, cmet.probe, cmet.describe, cmet.additivity;" \
+    code = "import sys, cmet.viz.maps, cmet.viz.figures, cmet.vectors.curves, cmet.vectors.algebra, cmet.vectors.uncertainty, cmet.evaluate.additivity;" \
            "print([m for m in ('umap', 'numba', 'torch', 'matplotlib', 'seaborn', 'sklearn', 'mediapipe') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
@@ -151,13 +151,13 @@ def test_additivity_of_known_maps():
 
 def test_every_mapper_of_the_kit_on_a_planted_corpus():
     "Linear mappers commute with addition on any corpus, and every mapper answers."
-    from cmet.mappers import MAPPERS, mapper
+    from cmet.mappers.registry import MAPPERS, mapper
     g = np.random.default_rng(0)
     felt, M = {e: 2*g.normal(size=6)*(e != "neutral") for e in ("neutral", "happy", "sad", "angry")}, g.normal(size=(6, 4))
     rows = [dict(speaker=s, emotion=e) for s in "ABCD" for e in felt for _ in range(4)]
     speech = np.array([felt[r["emotion"]] + .2*g.normal(size=6) for r in rows])
     c = make_corpus(rows, speech, list(np.float32(speech @ M)[:, None] + np.zeros((1, 3, 1), np.float32)), name="planted", encoder="e", codec="c")
-    from cmet.vectors import direction
+    from cmet.vectors.vector import direction
     vectors = {e: direction(c, e) for e in felt if e != "neutral"}
     quick = {"transformer": dict(train=dict(steps=3), network=dict(width=16)), "memory": dict(steps=20)}
     results = {k: both_orders(mapper(k, **quick.get(k, {})).fit(c), vectors, np.zeros((5, 4), np.float32)) for k in MAPPERS}

@@ -8,8 +8,8 @@ import soundfile
 from skimage.data import astronaut
 
 from cmet.core import CmetError
-from cmet.files import atomic, check_file
-from cmet.media import open_video, read_audio, read_video, write_audio, write_video
+from cmet.io.files import atomic, check_file
+from cmet.io.media import open_video, read_audio, read_video, write_audio, write_video
 
 av = pytest.importorskip("av")
 FACE = astronaut()[:256, 96:352]

@@ -7,11 +7,11 @@ import pytest
 from skimage.data import astronaut
 
 from cmet.core import CmetError, find_data
-from cmet.landmarks import LIPS_LOW, LIPS_TOP, LOWER_LIP, OVAL, POINTS, UPPER_LIP, Track, track
-from cmet.mesh import MeshCodec, learned, load_codec, save_codec, smoothed
-from cmet.rig import AUS, drawn, explained, intensities, kept
-from cmet.uneven import TEXTBOOK, one_sided, textbook
-from cmet.warp import extend, eye_opening, mouth_opening
+from cmet.face.action_units import AUS, drawn, explained, intensities, kept
+from cmet.face.asymmetry import TEXTBOOK, one_sided, textbook
+from cmet.face.landmarks import LIPS_LOW, LIPS_TOP, LOWER_LIP, OVAL, POINTS, UPPER_LIP, Track, track
+from cmet.face.mesh import MeshCodec, learned, load_codec, save_codec, smoothed
+from cmet.face.warp import extend, eye_opening, mouth_opening
 
 PHOTO = astronaut()[:256, 96:352]
 units = lambda **k: np.array([k.get(u, 0) for u in AUS], float)
@@ -107,7 +107,7 @@ calm = pytest.fixture(scope="module")(lambda codec: codec.edit(PHOTO[None], rows
 
 
 def test_the_textbook_is_the_actors():
-    from cmet.actors import PROTOTYPES
+    from cmet.corpus.actors import PROTOTYPES
     assert TEXTBOOK == PROTOTYPES
 
 
@@ -224,9 +224,9 @@ def test_speed_of_the_warp(codec, face):
 def test_the_rig_explains_real_faces(real):
     "Fitted on one person, tested on the other, both ways: at least 80 % of the variance, and units keep their meaning."
     from cmet.core import BASIC
-    from cmet.landmarks import shape_of, still
-    from cmet.media import open_video
-    from cmet.rig import corrected
+    from cmet.face.action_units import corrected
+    from cmet.face.landmarks import shape_of, still
+    from cmet.io.media import open_video
     people = {}
     for who in ("M030", "W009"):
         name = lambda e, who=who: f"{who}_front_{e}_level{1 if e == 'neutral' else 3}_001.mp4"

@@ -4,9 +4,10 @@ import os
 import numpy as np
 import pytest
 
-from cmet import core, metrics
-from cmet.assets import candidates
+from cmet import core
 from cmet.core import BASIC, CmetError, find_data
+from cmet.evaluate import judges
+from cmet.io.assets import candidates
 
 landmarker = pytest.mark.skipif(not any(p.is_file() for p in candidates("face_landmarker.task")),
                                 reason="face_landmarker.task is not on this machine")
@@ -26,25 +27,25 @@ def blank():
 
 @pytest.mark.parametrize("name", ["fer", "facex", "fer+facex"])
 def test_judges_see_the_smile(smile, name):
-    p = metrics.judge(name).read(smile)
+    p = judges.judge(name).read(smile)
     assert p.shape == (7,) and np.isclose(p.sum(), 1, atol=.02)
-    assert metrics.READ[p.argmax()] == "happy" and p.max() > .9
+    assert judges.READ[p.argmax()] == "happy" and p.max() > .9
 
 
 def test_a_panel_is_the_mean_of_its_judges(smile):
     grey = (smile*.8).astype(np.uint8)
-    parts = [metrics.judge(name).predict(grey) for name in ("fer", "facex")]
-    np.testing.assert_allclose(metrics.judge("fer+facex").predict(grey), np.mean(parts, 0), atol=1e-6)
+    parts = [judges.judge(name).predict(grey) for name in ("fer", "facex")]
+    np.testing.assert_allclose(judges.judge("fer+facex").predict(grey), np.mean(parts, 0), atol=1e-6)
 
 
 def test_judge_does_not_depend_on_neighbouring_frames(smile):
-    dark, j = (smile*.5).astype(np.uint8), metrics.judge("fer+facex")
+    dark, j = (smile*.5).astype(np.uint8), judges.judge("fer+facex")
     np.testing.assert_array_equal(j.predict(np.concatenate([smile, dark]))[1], j.predict(dark)[0])
 
 
 def test_face_at_the_edge_of_the_picture(smile):
     close = smile[:, 30:250, 150:290]
-    p = metrics.judge("fer+facex").read(close)
+    p = judges.judge("fer+facex").read(close)
     assert np.isfinite(p).all()
 
 
@@ -55,77 +56,77 @@ def test_crops_match_the_packages(smile):
     grey, (x, y, w, h) = cv2.cvtColor(smile[0], cv2.COLOR_RGB2GRAY), (170, 60, 120, 120)
     padded = cv2.copyMakeBorder(grey, 40, 40, 40, 40, cv2.BORDER_CONSTANT, value=[cv2.mean(grey[-2:])[0]]*3)
     fer = cv2.resize(padded[y + 30:y + h + 50, x + 30:x + w + 50], (64, 64)).astype("float32")
-    np.testing.assert_allclose(metrics.crop_fer(grey, (x, y, w, h))[..., 0], (fer/255 - .5)*2, atol=1e-6)
-    np.testing.assert_allclose(metrics.crop_facex(grey, (x, y, w, h)),
+    np.testing.assert_allclose(judges.crop_fer(grey, (x, y, w, h))[..., 0], (fer/255 - .5)*2, atol=1e-6)
+    np.testing.assert_allclose(judges.crop_facex(grey, (x, y, w, h)),
                                resize(grey[y:y + h, x:x + w], (200, 200, 3)), atol=1e-6)
 
 
 def test_no_face_is_nan_then_an_error(blank, smile):
-    assert np.isnan(metrics.judge("fer+facex").predict(blank)).all()
-    with pytest.raises(CmetError, match="no face"): metrics.judge("fer").read(blank)
+    assert np.isnan(judges.judge("fer+facex").predict(blank)).all()
+    with pytest.raises(CmetError, match="no face"): judges.judge("fer").read(blank)
     mixed = np.stack([smile[0], np.full_like(smile[0], 127)])
-    np.testing.assert_allclose(metrics.judge("fer").read(mixed), metrics.judge("fer").read(smile))
+    np.testing.assert_allclose(judges.judge("fer").read(mixed), judges.judge("fer").read(smile))
 
 
 @pytest.mark.parametrize("bad", [np.zeros((4, 4, 3), np.uint8), np.zeros((1, 64, 64, 3), np.float32), np.zeros(7)])
 def test_frames_of_a_wrong_kind(bad):
-    with pytest.raises(CmetError, match="uint8"): metrics.judge("fer").predict(bad)
+    with pytest.raises(CmetError, match="uint8"): judges.judge("fer").predict(bad)
 
 
 def test_unknown_judge():
-    with pytest.raises(CmetError, match="unknown judge"): metrics.judge("oracle")
+    with pytest.raises(CmetError, match="unknown judge"): judges.judge("oracle")
 
 
 def test_verdict_protocols():
     rest, now = np.array([.40, .38, .02, .05, .05, .05, .05]), np.array([.20, .50, .02, .05, .05, .13, .05])
-    assert metrics.verdict(now) == "angry" and metrics.verdict(now, rest) == "sad"
-    assert metrics.verdict(rest) == "neutral" and metrics.verdict(rest, rest) != "neutral"
+    assert judges.verdict(now) == "angry" and judges.verdict(now, rest) == "sad"
+    assert judges.verdict(rest) == "neutral" and judges.verdict(rest, rest) != "neutral"
     noise = np.array([.9, 0, 0, 0, 0, .0009, 0]), np.array([.9, 0, 0, 0, .02, 1e-9, 0])
-    assert metrics.verdict(*noise) != "sad", "a change far below the judge's resolution must not decide"
+    assert judges.verdict(*noise) != "sad", "a change far below the judge's resolution must not decide"
     frames = np.stack([now, np.full(7, np.nan)])
-    assert metrics.verdict(frames) == "angry"
+    assert judges.verdict(frames) == "angry"
 
 
 @pytest.mark.parametrize("k, n, low, high", [  # Newcombe 1998, Statistics in Medicine 17, table I, method 3
     (81, 263, .2553, .3662), (15, 148, .0624, .1605), (0, 20, 0, .1611), (1, 29, .0061, .1718)])
 def test_wilson_against_published_values(k, n, low, high):
-    np.testing.assert_allclose(metrics.wilson(k, n), (low, high), atol=6e-5)
+    np.testing.assert_allclose(judges.wilson(k, n), (low, high), atol=6e-5)
 
 
 def test_wilson_at_the_ends():
-    assert metrics.wilson(0, 0) == (0, 1) and metrics.wilson(5, 5)[1] == 1
-    with pytest.raises(CmetError): metrics.wilson(3, 2)
+    assert judges.wilson(0, 0) == (0, 1) and judges.wilson(5, 5)[1] == 1
+    with pytest.raises(CmetError): judges.wilson(3, 2)
 
 
 def test_judge_table_counts():
     pairs = [("happy", "happy"), ("joy", "sad"), ("fear", "fear"), ("contempt", "angry")]
-    table = metrics.judge_table(pairs)
+    table = judges.judge_table(pairs)
     assert list(table.index) == ["fear", "happy", "all"]
     assert table.loc["all", ["clips", "right"]].tolist() == [3, 2] and table.loc["happy", "share"] == .5
     assert (table.low <= table.share).all() and (table.share <= table.high).all()
-    assert metrics.judge_table([]).loc["all", "clips"] == 0
+    assert judges.judge_table([]).loc["all", "clips"] == 0
 
 
 def test_an_interval_of_a_share_is_over_speakers():
     "Published: Cochran's error of a ratio equals the textbook's error of a mean where every speaker has one clip."
     hits, who = [True]*9 + [False]*3, list("abcdefghijkl")
-    p, error, S = metrics.error_of_mean(hits, who)
+    p, error, S = judges.error_of_mean(hits, who)
     assert S == 12 and np.isclose(error, np.std(hits, ddof=1)/np.sqrt(12)) and p == .75
-    alone, ten_times = (metrics.share_interval(hits*k, who*k) for k in (1, 10))
+    alone, ten_times = (judges.share_interval(hits*k, who*k) for k in (1, 10))
     assert np.allclose(alone, ten_times, atol=.05), "ten equal clips of a speaker say what one says"
-    assert metrics.wilson(90, 120)[0] > alone[0] + .1
+    assert judges.wilson(90, 120)[0] > alone[0] + .1
     for hits in ([True]*4, [False]*4, [True, True, False, False]):
-        low, high, S = metrics.share_interval(hits, "aabb")
+        low, high, S = judges.share_interval(hits, "aabb")
         assert 0 <= low <= np.mean(hits) <= high <= 1 and high - low > .7 and S == 2, "two speakers say little"
-    assert metrics.share_interval([True, False], ["", ""]) == (*metrics.wilson(1, 2), 1)
+    assert judges.share_interval([True, False], ["", ""]) == (*judges.wilson(1, 2), 1)
 
 
 def test_judge_table_over_speakers():
     pairs = [("happy", "happy"), ("happy", "sad"), ("sad", "sad")]
-    table = metrics.judge_table(pairs*4, ["a", "b", "a"]*4)
-    assert table["speakers"].tolist() == [2, 1, 2] and "speakers" not in metrics.judge_table(pairs)
-    assert tuple(table.loc["happy", ["low", "high"]]) == metrics.share_interval([1, 0]*4, "ab"*4)[:2]
-    assert metrics.judge_table([], []).loc["all", "speakers"] == 0
+    table = judges.judge_table(pairs*4, ["a", "b", "a"]*4)
+    assert table["speakers"].tolist() == [2, 1, 2] and "speakers" not in judges.judge_table(pairs)
+    assert tuple(table.loc["happy", ["low", "high"]]) == judges.share_interval([1, 0]*4, "ab"*4)[:2]
+    assert judges.judge_table([], []).loc["all", "speakers"] == 0
 
 
 def made_up(seed=0):
@@ -137,46 +138,46 @@ def test_retrieval_ignores_strength_and_person():
     draw, rest, own = made_up()
     other = draw.random(52)
     edits = {e: other + .2*(clip - rest) for e, clip in own.items()}
-    table = metrics.retrieval_table(edits, other, own, rest)
+    table = judges.retrieval_table(edits, other, own, rest)
     assert table.hit.all() and np.allclose(table.cosine, 1) and (table["rank"] == 1).all()
 
 
 def test_retrieval_of_the_wrong_emotion_is_no_hit():
     _, rest, own = made_up()
-    table = metrics.retrieval_table({"happy": own["sad"]}, rest, own, rest)
+    table = judges.retrieval_table({"happy": own["sad"]}, rest, own, rest)
     assert not table.hit["happy"] and table.nearest["happy"] == "sad" and table.cosine["happy"] < .99
 
 
 def test_an_edit_that_did_nothing_is_no_hit():
     _, rest, own = made_up()
-    table = metrics.retrieval_table({"happy": rest}, rest, own, rest)
+    table = judges.retrieval_table({"happy": rest}, rest, own, rest)
     assert not table.hit.any() and table.cosine.isna().all()
 
 
 def test_mean_blendshapes_skips_frames_without_a_face():
     rows = np.stack([np.zeros(52), np.full(52, np.nan), np.ones(52)])
-    np.testing.assert_array_equal(metrics.mean_blendshapes(rows), np.full(52, .5))
-    with pytest.raises(CmetError, match="no face"): metrics.mean_blendshapes(rows[1:2])
+    np.testing.assert_array_equal(judges.mean_blendshapes(rows), np.full(52, .5))
+    with pytest.raises(CmetError, match="no face"): judges.mean_blendshapes(rows[1:2])
 
 
 @landmarker
 def test_blendshapes_see_the_smile_and_no_face(smile, blank):
-    rows = metrics.blendshapes(iter([smile[0], blank[0], smile[0]]))
-    smiles = rows[:, metrics.BLENDSHAPES.index("mouthSmileLeft")]
+    rows = judges.blendshapes(iter([smile[0], blank[0], smile[0]]))
+    smiles = rows[:, judges.BLENDSHAPES.index("mouthSmileLeft")]
     assert rows.shape == (3, 52) and np.isnan(rows[1]).all() and smiles[0] > .5
     np.testing.assert_array_equal(rows[0], rows[2])
-    assert metrics.blendshapes([]).shape == (0, 52)
+    assert judges.blendshapes([]).shape == (0, 52)
 
 
 def test_preservation():
     time = np.sin(np.arange(40)/4)
     shapes = np.tile(time[:, None], (1, 52))
-    assert np.isclose(metrics.mouth_sync(shapes*.3, shapes), 1) and np.isclose(metrics.mouth_sync(-shapes, shapes), -1)
-    assert metrics.jitter(shapes) < metrics.jitter(shapes + np.tile([.1, -.1], 20)[:, None])
+    assert np.isclose(judges.mouth_sync(shapes*.3, shapes), 1) and np.isclose(judges.mouth_sync(-shapes, shapes), -1)
+    assert judges.jitter(shapes) < judges.jitter(shapes + np.tile([.1, -.1], 20)[:, None])
     a = np.zeros((2, 8, 8, 3), np.uint8)
     b, face = a.copy(), np.zeros((8, 8), bool)
     b[:, :4], face[:4] = 255, True
-    assert metrics.outside_psnr(b, a, face) == np.inf and metrics.outside_psnr(b, a, ~face) == 0
+    assert judges.outside_psnr(b, a, face) == np.inf and judges.outside_psnr(b, a, ~face) == 0
 
 
 def test_silent_hides_and_restores(capfd):
@@ -188,10 +189,10 @@ def test_silent_hides_and_restores(capfd):
 @real
 @pytest.mark.real
 def test_judges_read_most_real_clips():
-    from cmet.media import read_video
+    from cmet.io.media import read_video
     results = []
     for path in sorted(find_data("mead-clips").glob("*.mp4")):
-        p = metrics.judge("fer+facex").read(read_video(path)[0], 8)
-        results.append((path.stem.split("_")[2], metrics.verdict(p)))
-    right = metrics.judge_table(results).right
+        p = judges.judge("fer+facex").read(read_video(path)[0], 8)
+        results.append((path.stem.split("_")[2], judges.verdict(p)))
+    right = judges.judge_table(results).right
     assert right["neutral"] == 2 and right["all"] - 2 >= 8, results

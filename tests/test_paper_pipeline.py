@@ -7,14 +7,14 @@ import torch
 from skimage.data import astronaut
 from standin import fill
 
-import cmet.assets
-from cmet import audio2lip
+import cmet.io.assets
 from cmet.cli import main
 from cmet.core import builtin, sha256
-from cmet.edtalk import stand_in
-from cmet.media import open_video, read_audio, read_video, write_video
-from cmet.studio import demo_speech
-from cmet.transformer import CrossModalTransformer, published
+from cmet.corpus.studio import demo_speech
+from cmet.edtalk import audio2lip
+from cmet.edtalk.model import stand_in
+from cmet.io.media import open_video, read_audio, read_video, write_video
+from cmet.transformer.model import CrossModalTransformer, published
 
 FACE = astronaut()[:256, 96:352]
 
@@ -40,7 +40,7 @@ def files(tmp_path_factory):
 @pytest.fixture
 def command(files, monkeypatch, tmp_path):
     "Runs `cmet edit` as the paper would; gives the exit status and the output's path."
-    monkeypatch.setattr(cmet.assets, "asset", lambda name: files/name)
+    monkeypatch.setattr(cmet.io.assets, "asset", lambda name: files/name)
     def run(video="talk.mp4", *more):
         out = tmp_path/"out.mp4"
         return main(["edit", str(files/video), "--codec", "edtalk", "--mapper", "cmet-official", "--to", str(files/"to"),
@@ -59,12 +59,12 @@ def test_in_one_command(command, files):
 
 def test_codecs_differ_in_one_flag(files, tmp_path, monkeypatch):
     "The same command with another codec and its mapper goes the same way, step by step."
-    import cmet.edit
+    import cmet.edit.pipeline
     steps = []
     for name in ("open_video", "find_face", "face_change", "provenance", "save_edit"):
-        real = getattr(cmet.edit, name)
-        monkeypatch.setattr(cmet.edit, name, lambda *a, real=real, name=name, **k: (steps.append(name), real(*a, **k))[1])
-    monkeypatch.setattr(cmet.assets, "asset", lambda name: files/name)
+        real = getattr(cmet.edit.pipeline, name)
+        monkeypatch.setattr(cmet.edit.pipeline, name, lambda *a, real=real, name=name, **k: (steps.append(name), real(*a, **k))[1])
+    monkeypatch.setattr(cmet.io.assets, "asset", lambda name: files/name)
     speech = ["--to", str(files/"to"), "--from", str(files/"from"), "--mapper", "cmet-official", "--codec", "edtalk"]
     mesh = ["--vector", "happy - neutral", "--codec", "mesh"]
     for k, how in enumerate((speech, mesh)): assert main(["edit", str(files/"talk.mp4"), "-o", str(tmp_path/f"{k}.mp4"), *how]) == 0
@@ -105,7 +105,7 @@ def test_parts_that_do_not_fit(command, capsys, more, words):
 
 
 def test_a_mapper_to_action_units_does_not_fit_edtalk(files, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cmet.assets, "asset", lambda name: files/name)
+    monkeypatch.setattr(cmet.io.assets, "asset", lambda name: files/name)
     argv = ["edit", str(files/"talk.mp4"), "--codec", "edtalk", "--vector", "happy - neutral", "-o", str(tmp_path/"x.mp4")]
     assert main(argv) == 2 and "codec 'edtalk' takes 10" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
@@ -141,6 +141,6 @@ def test_hostile_weights_stop_the_command(command, files, capsys, tmp_path, monk
     class Trap:
         def __reduce__(self): return exec, ("raise SystemExit",)
     torch.save({"gen": Trap()}, tmp_path/"bad.pt")
-    monkeypatch.setattr(cmet.assets, "asset", lambda name: tmp_path/"bad.pt" if name == "EDTalk.pt" else files/name)
+    monkeypatch.setattr(cmet.io.assets, "asset", lambda name: tmp_path/"bad.pt" if name == "EDTalk.pt" else files/name)
     status, out = command()
     assert status == 2 and "exec" in capsys.readouterr().err and not out.exists()

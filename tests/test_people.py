@@ -6,20 +6,20 @@ import sys
 import numpy as np
 import pytest
 
-from cmet.actors import PROTOTYPES
-from cmet.caution import listened
 from cmet.core import BASIC, CmetError, builtin, find_data
-from cmet.ear import fit_ear, heard
-from cmet.edit import edit_video
-from cmet.mappers import load_mapper, mapper
-from cmet.mapping import bank
-from cmet.media import read_audio, write_audio
-from cmet.people import SOURCES, emodb, variation
-from cmet.request import PEOPLE, chosen_voice, fitted_mapper, hearing, wanted_vector
-from cmet.rig import AUS
-from cmet.speech import ENCODERS, SpeechEncoder, register, speech_encoder
-from cmet.vectors import compose, cosine, direction
-from cmet.voicing import found_speech
+from cmet.corpus.actors import PROTOTYPES
+from cmet.corpus.people import SOURCES, emodb, variation
+from cmet.edit.caution import listened
+from cmet.edit.pipeline import edit_video
+from cmet.edit.request import PEOPLE, chosen_voice, fitted_mapper, hearing, wanted_vector
+from cmet.face.action_units import AUS
+from cmet.io.media import read_audio, write_audio
+from cmet.mappers.base import bank
+from cmet.mappers.ear import fit_ear, heard
+from cmet.mappers.registry import load_mapper, mapper
+from cmet.speech.encoders import ENCODERS, SpeechEncoder, register, speech_encoder
+from cmet.speech.voicing import found_speech
+from cmet.vectors.vector import compose, cosine, direction
 
 RATE = 16000
 REST = np.zeros((1, 17), np.float32)
@@ -163,8 +163,8 @@ def test_same_seed_same_ear():
 
 
 def test_every_kind_that_learns_from_pairs_can_listen():
-    from cmet.corpus import concat, make_corpus
-    from cmet.people import talking_textbook
+    from cmet.corpus.corpus import concat, make_corpus
+    from cmet.corpus.people import talking_textbook
     x, voice, emotion = toy()
     rows = [dict(speaker=v, emotion=e) for v, e in zip(voice, emotion)]
     corpus = concat(make_corpus(rows, x, None, name="toy", encoder="toy", codec="mesh"), talking_textbook(frames=10, clips=2))

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from cmet.core import CmetError
-from cmet.corpus import make_corpus
-from cmet.mappers import mapper
-from cmet.protocols import (holm, likeness, outranks, predicted, questions, sign_flip, span_test, told_apart,
+from cmet.corpus.corpus import make_corpus
+from cmet.mappers.registry import mapper
+from cmet.evaluate.generalisation import (holm, likeness, outranks, predicted, questions, sign_flip, span_test, told_apart,
                             typical, wrong_faces)
 
 FELT = ["angry", "calm", "disgusted", "fear", "happy", "sad", "surprised"]

@@ -7,6 +7,7 @@
   asked (`--dry-run`) and must find nothing left to install. PyTorch's index is a public address, not asked.
 - Windows lines: only compared with those of the other block; there is no Windows here.
 """
+import json
 import os
 import re
 import shlex
@@ -48,9 +49,19 @@ def test_length_and_links():
     assert len(links) > 20 and not [a for a in links if not (ROOT/a).exists()]
 
 
-def test_every_notebook_and_each_module_has_its_place():
-    books = {p.name for p in (ROOT/"nbs").glob("*.ipynb")}
-    assert not books - {Path(a).name for a in re.findall(r"\((nbs/\w+\.ipynb)\)", README)}
+def listed(index):
+    "The notebooks that an index links to."
+    cells = json.loads(index.read_text("utf-8"))["cells"]
+    links = re.findall(r"^- \[.*?\]\((.*?\.ipynb)\)", "".join("".join(c["source"]) + "\n" for c in cells), re.M)
+    return {(index.parent/a).resolve() for a in links}
+
+
+def test_every_room_has_its_place_and_every_notebook_its_room():
+    nbs, named = ROOT/"nbs", {(ROOT/a).resolve() for a in re.findall(r"\((nbs/\S+?\.ipynb)\)", README)}
+    assert not {*nbs.glob("*.ipynb"), *nbs.glob("[0-9]*/00_index.ipynb")} - named, "README names every room"
+    for index in nbs.glob("[0-9]*/**/00_index.ipynb"):
+        books = {p for p in [*index.parent.glob("*.ipynb"), *index.parent.glob("*/00_index.ipynb")] if p != index}
+        assert books and books == listed(index), f"{index.parent.name}: its index names every notebook of it"
 
 
 def test_the_picture_is_small():

@@ -6,7 +6,7 @@ import pytest
 
 from cmet.core import find_data
 
-NOTEBOOK = Path(__file__).parents[1]/"nbs"/"experiments"/"mead_faces.ipynb"
+NOTEBOOK = Path(__file__).parents[1]/"nbs"/"97_experiments"/"mead_faces.ipynb"
 share = lambda text: int(text.split("/")[0])/int(text.split("/")[1])
 
 

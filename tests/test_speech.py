@@ -10,9 +10,9 @@ import pytest
 import soundfile
 
 from cmet.core import CmetError, find_data
-from cmet.emotion2vec import check_spec, load_emotion2vec, read_config, read_weights, tiny_emotion2vec
-from cmet.speech import Emotion2vec, OpenSmile, SpeechEncoder, speech_encoder
-from cmet.voicing import trimmed
+from cmet.speech.emotion2vec import check_spec, load_emotion2vec, read_config, read_weights, tiny_emotion2vec
+from cmet.speech.encoders import Emotion2vec, OpenSmile, SpeechEncoder, speech_encoder
+from cmet.speech.voicing import trimmed
 
 RATE = 16000
 HUBS = {"ms": "modelscope.hub.snapshot_download", "hf": "huggingface_hub"}  # modules of `snapshot_download`
@@ -207,7 +207,7 @@ def test_what_a_hub_has_fetched_is_found(hub, tiny, clips, monkeypatch):
 
 def test_present_is_a_cheap_question(tmp_path):
     code = """import sys
-from cmet.emotion2vec import present_emotion2vec
+from cmet.speech.emotion2vec import present_emotion2vec
 print(present_emotion2vec("emotion2vec_plus_seed"), {"torch", "funasr", "modelscope", "huggingface_hub"} & set(sys.modules))"""
     def ask(): return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
     folder = tmp_path/"cache"/"emotion2vec_plus_seed"
@@ -343,7 +343,7 @@ def test_names(tiny, tmp_path):
 
 def test_importing_speech_is_light():
     heavy = "torch", "funasr", "opensmile", "pandas", "modelscope", "matplotlib"
-    code = f"import sys, cmet.speech; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, cmet.speech.encoders; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 

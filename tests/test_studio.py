@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmet.actors import AUS, FPS, LEVELS, RATE, VOICES, loudness, perform, person
 from cmet.core import BASIC, EMOTIONS, CmetError, builtin, sha256
-from cmet.corpus import read_corpus
-from cmet.espeak import say
-from cmet.media import read_audio
-from cmet.speech import speech_encoder
-from cmet.studio import SENTENCES, TRAVELS, demo_speech, make, make_portrait, truth
-from cmet.vectors import feature_unit
+from cmet.corpus.actors import AUS, FPS, LEVELS, RATE, VOICES, loudness, perform, person
+from cmet.corpus.corpus import read_corpus
+from cmet.corpus.studio import SENTENCES, TRAVELS, demo_speech, make, make_portrait, truth
+from cmet.corpus.voice import say
+from cmet.io.media import read_audio
+from cmet.speech.encoders import speech_encoder
+from cmet.vectors.vector import feature_unit
 
 SMALL = dict(speakers=("F01", "M03"), sentences=1, portrait=False, progress=False)
 
@@ -28,7 +28,7 @@ def tree(folder): return {p.relative_to(folder).as_posix(): sha256(p) for p in P
 
 def test_same_seed_same_bytes(tmp_path):
     make(tmp_path/"a", **SMALL)
-    code = f"from cmet.studio import make; make({str(tmp_path/'b')!r}, **{SMALL!r})"
+    code = f"from cmet.corpus.studio import make; make({str(tmp_path/'b')!r}, **{SMALL!r})"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONHASHSEED": "7"}, cwd=tmp_path)
     a, b = tree(tmp_path/"a"), tree(tmp_path/"b")
     assert a == b and len(a) == 5 + len(EMOTIONS)  # the corpus, and the speech of F01 at level 3
@@ -45,8 +45,8 @@ def test_sound_of_the_user_is_left_alone(tmp_path):
 
 
 def test_make_works_where_there_is_no_data_yet(tmp_path, monkeypatch):
-    import cmet.studio
-    monkeypatch.setattr(cmet.studio, "data_folder", lambda: tmp_path/"new"/"data")
+    import cmet.corpus.studio
+    monkeypatch.setattr(cmet.corpus.studio, "data_folder", lambda: tmp_path/"new"/"data")
     assert make(**SMALL | dict(speakers=("F02",))) == tmp_path/"new"/"data"
     assert len(read_corpus(tmp_path/"new"/"data"/"studio", verify=True)) == 24
 
@@ -162,7 +162,7 @@ def test_a_deep_installation_speaks_and_leaves_nothing(tmp_path):
     code = f"""import os, espeakng_loader as e
 os.symlink(e.get_data_path(), {str(deep)!r})
 e.get_data_path = lambda: {str(deep)!r}
-from cmet.espeak import say
+from cmet.corpus.voice import say
 print(len(say("hello", "en-us+f2").wav), len(os.listdir({str(temp)!r})))"""
     run = subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(temp)}, capture_output=True, text=True)
     assert run.stdout.split() == [str(len(say("hello", "en-us+f2").wav)), "1"] and not list(temp.iterdir()), run.stderr

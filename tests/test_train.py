@@ -15,13 +15,13 @@ import pytest
 import torch
 from tiny import EMOTIONS, Net, arrays
 
-from cmet.checkpoint import keep_checkpoint, last_checkpoint, load_tensors, save_tensors
 from cmet.core import CmetError, find_data
-from cmet.pairs import Deck, Sampler, draw, split
-from cmet.score import evaluate, found
-from cmet.step import own_reference
-from cmet.train import Trainer, TrainConfig, directional, fit, focal_mse, info_nce, supcon
-from cmet.transformer import CrossModalTransformer, preset
+from cmet.train.checkpoint import keep_checkpoint, last_checkpoint, load_tensors, save_tensors
+from cmet.train.loop import TrainConfig, Trainer, directional, fit, focal_mse, info_nce, supcon
+from cmet.train.pairs import Deck, Sampler, draw, split
+from cmet.train.step import own_reference
+from cmet.train.validation import evaluate, found
+from cmet.transformer.model import CrossModalTransformer, preset
 
 HERE = Path(__file__).parent
 BASE = dict(batch=8, lr=1e-3, shots=2, every=4, ahead=4, device="cpu", steps=12)

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from cmet.core import CmetError, find_data
-from cmet.corpus import make_corpus
-from cmet.grammar import LONGEST, linear, written
-from cmet.vectors import Vector, bootstrap, compose, cosine, direction, feature_unit, norm_interval, pool
+from cmet.corpus.corpus import make_corpus
+from cmet.vectors.grammar import LONGEST, linear, written
+from cmet.vectors.vector import Vector, bootstrap, compose, cosine, direction, feature_unit, norm_interval, pool
 
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fear")
 
@@ -246,8 +246,8 @@ def test_features_of_different_kinds_get_a_unit():
 def test_measured_facts_of_the_samples():
     "Norms of the seven directions, contempt's the smallest by far; n-shot cosines rise to one."
     if (root := find_data("cmet-samples")) is None: pytest.skip("CMET_DATA is not set")
-    from cmet.corpus import cmet_samples, encode_corpus
-    from cmet.speech import speech_encoder
+    from cmet.corpus.corpus import cmet_samples, encode_corpus
+    from cmet.speech.encoders import speech_encoder
     c = encode_corpus(cmet_samples(root), speech_encoder("emotion2vec-large"), progress=False, name="samples")
     norm = {e: direction(c, e, within=True).norm for e in ("angry", "contempt", "disgusted", "fear", "happy", "sad", "surprised")}
     assert norm.pop("contempt") < 1.5 and 8 < min(norm.values()) and max(norm.values()) < 15

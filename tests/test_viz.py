@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from cmet import viz
 from cmet.core import EMOTIONS, EXTENDED, CmetError
+from cmet.viz import figures
 
 
 def frame(value, h=60, w=80):
@@ -21,59 +21,59 @@ def contains(image, patch):
 
 def test_every_emotion_has_its_own_colour():
     names = EMOTIONS + EXTENDED + ("calm",)
-    assert len({viz.colour(n) for n in names}) == len(names) and viz.INK not in {viz.colour(n) for n in names}
-    assert viz.colour("Happy") == viz.colour("happy") and viz.colour("unedited") == viz.INK
+    assert len({figures.colour(n) for n in names}) == len(names) and figures.INK not in {figures.colour(n) for n in names}
+    assert figures.colour("Happy") == figures.colour("happy") and figures.colour("unedited") == figures.INK
 
 
 def test_filmstrip_keeps_pixels():
     cells = [frame(i) for i in range(3)]
-    image = viz.filmstrip([cells[:2], [cells[2], None]], ["one", "two"], ["happy", "sad"], "A title")
+    image = figures.filmstrip([cells[:2], [cells[2], None]], ["one", "two"], ["happy", "sad"], "A title")
     assert all(contains(image, c) for c in cells) and not contains(image, frame(9))
 
 
 def test_filmstrip_of_unequal_frames_and_long_labels():
-    image = viz.filmstrip([[frame(0), frame(1, 30, 40)]], ["a rather long name of a row\nin two lines"],
+    image = figures.filmstrip([[frame(0), frame(1, 30, 40)]], ["a rather long name of a row\nin two lines"],
                           ["a name far too long for its column", "b"])
     assert contains(image, frame(0)) and contains(image, frame(1, 30, 40))
 
 
 def test_column_stripe_has_the_colour_of_the_emotion():
-    happy = np.array([int(viz.PALETTE["happy"][i:i + 2], 16) for i in (1, 3, 5)])
-    found = lambda label: (np.asarray(viz.filmstrip([[frame(0)]], (), [label])) == happy).all(-1).sum() > 80
+    happy = np.array([int(figures.PALETTE["happy"][i:i + 2], 16) for i in (1, 3, 5)])
+    found = lambda label: (np.asarray(figures.filmstrip([[frame(0)]], (), [label])) == happy).all(-1).sum() > 80
     assert found("happy") and not found("unedited")
 
 
 def test_filmstrip_is_saved_as_shown(tmp_path):
     from PIL import Image
-    image = viz.filmstrip([[frame(0)]], path=tmp_path/"strip.png")
+    image = figures.filmstrip([[frame(0)]], path=tmp_path/"strip.png")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path/"strip.png")), np.asarray(image))
 
 
 def test_filmstrip_without_frames():
-    with pytest.raises(CmetError, match="without frames"): viz.filmstrip([[None]])
+    with pytest.raises(CmetError, match="without frames"): figures.filmstrip([[None]])
 
 
 def test_au_bars():
     v = np.linspace(-2, 2, 17)
-    axes = viz.au_bars({"happy": v, "unedited": -v}, "what to see").axes[0]
+    axes = figures.au_bars({"happy": v, "unedited": -v}, "what to see").axes[0]
     assert np.allclose(sorted(p.get_width() for p in axes.patches), sorted([*v, *-v]))
     assert axes.get_xlabel() and axes.get_ylabel() and axes.figure.get_suptitle() == "what to see"
-    assert len(viz.au_bars(v).axes[0].patches) == 17
-    with pytest.raises(CmetError, match="17 action units"): viz.au_bars(np.zeros(10))
+    assert len(figures.au_bars(v).axes[0].patches) == 17
+    with pytest.raises(CmetError, match="17 action units"): figures.au_bars(np.zeros(10))
 
 
 def test_strength_strip_shows_what_the_codec_made():
     class Codec:
         def edit(self, frames, delta): return np.stack([np.full_like(f, int(10*d[0])) for f, d in zip(frames, delta)])
-    image = viz.strength_strip(frame(0), {"happy": [1.], "sad": [2.]}, Codec(), (1, 5), "what to see")
+    image = figures.strength_strip(frame(0), {"happy": [1.], "sad": [2.]}, Codec(), (1, 5), "what to see")
     assert contains(image, frame(0)) and all(contains(image, np.full((60, 80, 3), v, np.uint8)) for v in (10, 20, 50, 100))
 
 
 def test_time_curves():
     t = np.linspace(0, 1, 9)
-    fig = viz.time_curves(t, {"happy": t, "AU12": 2*t, "AU01": 3*t}, "what to see", "weight", [.5])
+    fig = figures.time_curves(t, {"happy": t, "AU12": 2*t, "AU01": 3*t}, "what to see", "weight", [.5])
     happy, one, two, key = fig.axes[0].lines
-    assert happy.get_color() == viz.PALETTE["happy"] and one.get_color() == two.get_color() == viz.INK
+    assert happy.get_color() == figures.PALETTE["happy"] and one.get_color() == two.get_color() == figures.INK
     assert one.get_linestyle() != two.get_linestyle() and np.allclose(key.get_xdata(), .5)
     assert fig.get_suptitle() == "what to see" and fig.axes[0].get_ylabel() == "weight"
 
@@ -81,8 +81,8 @@ def test_time_curves():
 def test_cosine_map_puts_the_similar_side_by_side():
     g = np.random.default_rng(0)
     a, b = g.normal(size=(2, 9))
-    fig = viz.cosine_map({"a1": a, "b1": b, "a2": a + .1*g.normal(size=9), "b2": 2*b}, "what to see")
+    fig = figures.cosine_map({"a1": a, "b1": b, "a2": a + .1*g.normal(size=9), "b2": 2*b}, "what to see")
     order = [t.get_text() for t in fig.axes[1].get_yticklabels()]
     assert {"".join(sorted(order[:2])), "".join(sorted(order[2:]))} == {"a1a2", "b1b2"}
     assert sum(t.get_text() == "1.00" for t in fig.axes[1].texts) >= 4
-    with pytest.raises(CmetError, match="two at least"): viz.cosine_map({"a": a})
+    with pytest.raises(CmetError, match="two at least"): figures.cosine_map({"a": a})

@@ -74,13 +74,14 @@ def cmet(alone, *words): return python(alone, f"import sys; from cmet.cli import
 
 def test_it_holds_modules_data_and_experiments_and_nothing_else(wheel):
     inside = [n for n in names(wheel) if ".dist-info/" not in n]
-    assert {n.split("/")[1] for n in inside if n.count("/") > 1} == {"data", "experiments"}
-    assert {n for n in inside if n.count("/") == 1} == {f"cmet/{p.name}" for p in (ROOT/"cmet").glob("*.py")} - {"cmet/_modidx.py"}
+    modules = {p.relative_to(ROOT).as_posix() for p in (ROOT/"cmet").rglob("*.py")} - {"cmet/_modidx.py"}
+    assert {n for n in inside if n.endswith(".py")} == modules
+    assert {n.split("/")[1] for n in inside if n not in modules} == {"data", "templates"}
     data = {n.removeprefix("cmet/") for n in inside if n.startswith("cmet/data/")}
     assert data == {p.relative_to(ROOT).as_posix() for p in (ROOT/"data").rglob("*") if p.is_file()}
     assert {"data/portrait.mp4", "data/transformer.safetensors", "data/studio/meta.json"} <= data
-    rest = {n.removeprefix("cmet/experiments/") for n in inside if n.startswith("cmet/experiments/")}
-    assert {n for n in rest if n.startswith("grids/")} == {f"grids/{p.name}" for p in (ROOT/"nbs/experiments/grids").glob("*.yaml")}
+    rest = {n.removeprefix("cmet/templates/") for n in inside if n.startswith("cmet/templates/")}
+    assert {n for n in rest if n.startswith("grids/")} == {f"grids/{p.name}" for p in (ROOT/"nbs/97_experiments/grids").glob("*.yaml")}
     assert {n for n in rest if "/" not in n} == {"extract.ipynb", "train_eval.ipynb", "leave_one_out.ipynb", "edit_judge.ipynb",
                                                  "report.ipynb"}, "templates, not the studies"
     assert wheel.stat().st_size < 20e6
@@ -113,7 +114,7 @@ def test_what_failed_in_fresh_environments_stays_mended(wheel):
 
 def test_import_finds_everything_in_the_wheel(alone):
     run = python(alone, """import sys, cmet; from pathlib import Path
-from cmet.core import builtin; from cmet.corpus import read_corpus; from cmet.grids import experiments, read_grid
+from cmet.core import builtin; from cmet.corpus import read_corpus; from cmet.experiments.grids import experiments, read_grid
 print(cmet.__file__, builtin("studio"), builtin("portrait.mp4"), experiments(), sep="\\n")
 print(len(read_corpus("studio")), *[len(read_grid(p.stem).runs) for p in experiments().glob("grids/*.yaml")])""")
     assert run.returncode == 0, run.stderr

@@ -52,8 +52,8 @@ class Net(nn.Module):
 
 
 def main(folder, steps, *rest):
-    import cmet.pairs
-    from cmet.train import Trainer, TrainConfig
+    import cmet.train.pairs
+    from cmet.train.loop import TrainConfig, Trainer
     torch.set_num_threads(1)
     options = dict(a.split("=", 1) for a in rest)
     die, drop, double = options.pop("die", ""), float(options.pop("drop", .1)), options.pop("double", "")
@@ -72,7 +72,7 @@ def main(folder, steps, *rest):
     t = Trainer(net.double() if double else net, arrays(), config, folder)
     if die.isdigit():
         deal = t.sampler.__call__
-        t.sampler = type("Fuse", (), {"__call__": lambda s: kill() if t.at == int(die) else deal(), "state": lambda s: cmet.pairs.Sampler.state(deal.__self__)})()
+        t.sampler = type("Fuse", (), {"__call__": lambda s: kill() if t.at == int(die) else deal(), "state": lambda s: cmet.train.pairs.Sampler.state(deal.__self__)})()
     t.run()
     if not t.rank: print(json.dumps({"at": t.at, "history": t.history}))
 
