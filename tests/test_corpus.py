@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ from hypothesis import given, settings, strategies as st
 
 from cmet.core import CmetError, find_data
 from cmet.corpus.corpus import FILES, concat, encode_corpus, make_corpus, read_corpus, write_corpus
-from cmet.corpus.datasets import (LAYOUTS, cmet_samples, crema_d, mead, mead_clips, ravdess, ravdess_faces, read_face_table,
-                          read_layout)
+from cmet.corpus.datasets import (LAYOUTS, cmet_samples, crema_d, detect_layout, mead, mead_clips, ravdess, ravdess_faces,
+                          read_face_table, read_layout)
+from cmet.corpus.people import emodb
 from cmet.corpus.sampling import draw_pairs, hold_out, pair_table, pools, speaker_folds
+from cmet.io import files
 
 
 def toy(seed=0, speakers="ABC", emotions=("neutral", "happy", "sad"), clips=3, S=4, D=2):
@@ -90,9 +93,40 @@ def test_listing_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
     names = [f"M030_front_{e}_level3_00{k}.mp4" for e in ("sad", "angry") for k in (2, 1)]
     touch(tmp_path, *names)
     first = mead_clips(tmp_path)
-    real = type(tmp_path).rglob
-    monkeypatch.setattr(type(tmp_path), "rglob", lambda self, p: iter(sorted(real(self, p), reverse=True)))
+    real = files._entries
+    monkeypatch.setattr(files, "_entries", lambda folder: tuple(sorted(names, reverse=True) for names in real(folder)))
     assert first.equals(mead_clips(tmp_path)) and list(first["emotion"]) == ["angry"]*2 + ["sad"]*2
+
+
+def test_linked_folders_are_read_like_real_ones(tmp_path):
+    touch(tmp_path, "disk/ann/happy/a.wav", "disk/ann/neutral/b.wav", "shared/rest/c.wav")
+    (tmp_path/"disk"/"ann"/"sad").symlink_to(tmp_path/"shared"/"rest")  # one folder of a speaker
+    (tmp_path/"links").mkdir()
+    for name in "ann", "bob": (tmp_path/"links"/name).symlink_to("../disk/ann")  # each speaker
+    (tmp_path/"whole").symlink_to("links")  # the data set
+    (tmp_path/"disk"/"ann"/"happy"/"again").symlink_to("..")  # a circle
+    for root in "links", "whole":
+        t = read_layout(tmp_path/root, detect_layout(tmp_path/root))
+        assert list(zip(t["speaker"], t["sentence"])) == [(s, c) for s in ("ann", "bob") for c in "abc"]
+        assert all(Path(p).is_file() for p in t["audio"])
+
+
+def test_what_macos_leaves_in_folders_is_no_recording(tmp_path, recwarn):
+    touch(tmp_path, "Actor_01/03-01-06-02-02-01-01.wav", "Actor_01/._03-01-06-02-02-01-01.wav", ".Trashes/Actor_01/03-01-06-02-02-01-01.wav",
+          "__MACOSX/Actor_01/03-01-06-02-02-01-02.wav", "wav/03a01Fa.wav", "wav/__MACOSX/03a01Fb.wav", ".snapshot/03a01Wa.wav")
+    assert len(ravdess(tmp_path)) == len(emodb(tmp_path)) == 1
+    assert [p.name for p in files.walk(tmp_path/"wav")] == ["03a01Fa.wav"]
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    touch(tmp_path, "ann/happy/a.wav", "lost+found/x.wav")
+    real = files._entries
+    def locked(folder):
+        if folder.name == "lost+found": raise PermissionError(13, "Permission denied")
+        return real(folder)
+    monkeypatch.setattr(files, "_entries", locked)
+    with pytest.warns(UserWarning, match="lost.found' cannot be listed .Permission denied. and is left out"): assert len(files.walk(tmp_path)) == 1
+    with pytest.raises(CmetError, match="cannot list folder .*Permission denied"): files.walk(tmp_path/"lost+found")
 
 
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))

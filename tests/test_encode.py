@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from cmet.core import CmetError, builtin
+from cmet.corpus.audit import audit
 from cmet.corpus.corpus import FILES, encode_corpus, read_corpus
 from cmet.corpus.datasets import detect_layout, pd_fgc, read_layout
 from cmet.corpus.encode import cut_short, encode_folder, summary
@@ -98,6 +99,18 @@ def test_a_wav_from_a_pipe_is_not_cut_short(tmp_path):
         whole[at:at + 4] = size.to_bytes(4, "little")
         (tmp_path/"a.wav").write_bytes(whole)
         assert cut_short(tmp_path/"a.wav") == cut, size
+
+
+def test_what_is_no_file_is_set_aside(tmp_path):
+    root = voices(tmp_path/"root", 3)
+    place = next(root.glob("*/*"))
+    (place/"gone.wav").symlink_to(tmp_path/"a disk that is not mounted.wav")
+    os.mkfifo(place/"pipe.wav")
+    out = encode_folder(root, tmp_path/"out", progress=False)
+    assert len(read_corpus(out)) == 3
+    (gone, pipe), reasons = sorted(table(out)), table(out)
+    assert "no such" in reasons[gone] and "not a regular file" in reasons[pipe]
+    assert set(audit(root)["kind"]) == {"unreadable"}
 
 
 def test_nothing_to_encode(tmp_path):

@@ -96,7 +96,8 @@ def _doubled(files) -> list:  # files: of (path, kind, key)
 def _equal(root, files) -> list:
     "Several clips with the same bytes."
     sizes, by = defaultdict(list), defaultdict(list)
-    for path, _, key in files: sizes[(root/path).stat().st_size].append((path, key))
+    for path, _, key in files:
+        if (root/path).is_file(): sizes[(root/path).stat().st_size].append((path, key))
     for size, some in sizes.items():
         for path, key in some if size and len(some) > 1 else (): by[sha256(root/path)].append((path, key))
     return [_row("same content", some[0][1], detail=" = ".join(p for p, _ in some))

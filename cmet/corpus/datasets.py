@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core import ALIASES, CmetError
 from ..face.action_units import AUS
+from ..io.files import walk
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-005
 COLUMNS = ("speaker", "emotion", "intensity", "sentence", "audio", "video")
@@ -84,6 +85,8 @@ def _row(found:dict, source:str) -> dict:
     return row
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-014
+def _paths(root) -> list: return [p.relative_to(root).as_posix() for p in walk(root)]
+
 def layout_files(
     root,  # folder of the data set
     layout:str,  # a key of `LAYOUTS`
@@ -93,7 +96,7 @@ def layout_files(
     spec, root = dict(LAYOUTS[layout]), Path(root)
     rest = spec.pop("rest", "")
     del spec["example"]
-    for path in sorted(p.relative_to(root).as_posix() for p in root.rglob("*.*")):
+    for path in _paths(root):
         found = {k: re.fullmatch(e.replace("/front/", f"/{view}/"), path, re.I) for k, e in spec.items()}
         for kind, m in found.items():
             if m: yield path, kind, _row(m.groupdict(), layout)
@@ -134,7 +137,7 @@ def detect_layout(
 ) -> str:  # a key of `LAYOUTS`; `CmetError` where none fits, or two fit equally well
     "The layout that most files of a folder fit."
     if not Path(root).is_dir(): raise CmetError(f"no folder '{root}'", "give the folder of the data set")
-    paths, fits = [p.relative_to(root).as_posix() for p in Path(root).rglob("*.*")], {}
+    paths, fits = _paths(root), {}
     for name, spec in LAYOUTS.items():
         kinds = [re.compile(e, re.I) for k, e in spec.items() if k not in ("rest", "example")]
         fits[name] = sum(any(e.fullmatch(p) for e in kinds) for p in paths)

@@ -32,6 +32,7 @@ def cut_short(
 ) -> bool:  # False also where it is unknown
     "Does a recording promise more sound than it holds?"
     import soundfile
+    if not os.path.isfile(path): return False  # opening a pipe would wait for ever
     try: file = soundfile.SoundFile(str(path))
     except (soundfile.SoundFileError, RuntimeError): return False
     with file:

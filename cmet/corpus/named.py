@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cmet
 from ..core import CmetError, cache_dir, find_data
-from ..io.files import make_folder
+from ..io.files import make_folder, walk
 
 # %% ../../nbs/40_corpus/80_named.ipynb #80_named-004
 def _ravdess(encoder, folder):
@@ -47,7 +47,7 @@ def open_corpus(
     if name not in MADE or (name, encoder) == ("studio", "egemaps"): return read_corpus(name)
     from filelock import FileLock
     found = find_data(name)
-    names = sorted(p.name for p in found.rglob("*.*")) if found else []
+    names = sorted(p.name for p in walk(found) if p.suffix) if found else []
     mark = hashlib.sha256(json.dumps([cmet.__version__, names]).encode()).hexdigest()[:8]
     kept = make_folder(cache_dir()/"corpora")/f"{name}-{encoder}-{mark}"
     with FileLock(f"{kept}.lock"):

@@ -8,11 +8,11 @@ __all__ = ['EMODB', 'SOURCES', 'SPEEDS', 'emodb', 'voices', 'variation', 'talkin
 # %% ../../nbs/40_corpus/90_people.ipynb #90_people-048
 import re
 import zlib
-from pathlib import Path
 
 import numpy as np
 
 from ..core import EMOTIONS, CmetError, find_data, rng
+from ..io.files import walk
 
 # %% ../../nbs/40_corpus/90_people.ipynb #90_people-051
 EMODB = dict(W="angry", L="boredom", E="disgusted", A="fear", F="happy", T="sad", N="neutral")
@@ -23,7 +23,7 @@ def emodb(
 ):  # -> clip table
     "Clip table of Emo-DB (Burkhardt et al., Interspeech 2005): `wav/03a01Fa.wav`."
     from cmet.corpus.corpus import clip_table
-    found = [(p, m) for p in sorted(Path(root).rglob("*.*")) if (m := _NAME.fullmatch(p.name))]
+    found = [(p, m) for p in walk(root) if (m := _NAME.fullmatch(p.name))]
     if not found: raise CmetError(f"no clips in '{root}'", "Emo-DB's files are named like 03a01Fa.wav")
     return clip_table([dict(speaker=f"emodb-{m[1]}", emotion=EMODB[m[3]], intensity=2, sentence=m[2], audio=str(p)) for p, m in found])
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import CmetError, canonical
+from ..io.files import walk
 
 # %% ../../nbs/85_evaluate/50_pairing.ipynb #50_pairing-004
 def told_by_name(
@@ -43,10 +44,7 @@ class Clip:
 
 def videos(folder) -> list:  # of Path, by name; `CmetError` where the folder cannot be listed
     "The videos of a folder; hidden files are not looked at."
-    try: found = sorted(Path(folder).iterdir())
-    except OSError as e:
-        raise CmetError(f"cannot list folder '{folder}' ({e.strerror})", "name a folder of videos") from e
-    return [p for p in found if p.suffix.lower() in VIDEOS and not p.name.startswith(".")]
+    return [p for p in walk(folder, deep=False) if p.suffix.lower() in VIDEOS]
 
 # %% ../../nbs/85_evaluate/50_pairing.ipynb #50_pairing-009
 def recorded_source(edited) -> Path|None:
