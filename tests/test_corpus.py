@@ -98,6 +98,45 @@ def test_listing_does_not_depend_on_the_file_system(tmp_path, monkeypatch):
     assert first.equals(mead_clips(tmp_path)) and list(first["emotion"]) == ["angry"]*2 + ["sad"]*2
 
 
+def test_archives_unpack_into_one_folder_more(tmp_path):
+    touch(tmp_path, "r/Audio_Speech_Actors_01-24/Actor_01/03-01-02-02-02-01-01.wav", "r/Audio_Speech_Actors_01-24/Actor_02/03-01-01-01-02-01-02.wav",
+          "m/MEAD/M003/video/front/angry/level_3/001.mp4", "c/CREMA-D/AudioWAV/1001_DFA_ANG_HI.wav")
+    for root, layout, speakers, emotions in (("r", "ravdess", ["Actor_01", "Actor_02"], ["calm", "neutral"]),
+                                             ("m", "mead", ["M003"], ["angry"]), ("c", "crema-d", ["1001"], ["angry"])):
+        t = read_layout(tmp_path/root, detect_layout(tmp_path/root))
+        assert detect_layout(tmp_path/root) == layout and list(t["speaker"]) == speakers and list(t["emotion"]) == emotions
+
+
+def test_a_data_set_that_is_there_twice_is_told(tmp_path):
+    from cmet.corpus.audit import audit
+    for place in "", "audio_speech_actors_01-24/":
+        touch(tmp_path, f"{place}Actor_01/03-01-02-02-02-01-01.wav", f"{place}Actor_01/03-01-02-02-02-02-01.wav")
+    with pytest.warns(UserWarning, match="^2 clips are there twice, first 'audio_speech"): assert len(ravdess(tmp_path)) == 2
+    assert list(audit(tmp_path)["kind"]).count("doubled") == 2
+
+
+@pytest.mark.parametrize("path, said", [
+    ("happy/ann/a.wav", "has emotions .happy. where speakers are expected: make it like ann/happy"),
+    ("Fear/level_2/a.mp4", "has emotions .Fear. where speakers are expected"),
+    ("TESS data/OAF_angry/OAF_back_angry.wav", "no emotion is known among the folders .* .'OAF_angry'.: .*--layout folder"),
+    ("data/Actor_01/song.wav", "no emotion is known among the folders .* .'Actor_01'."),
+    ("mine/ann/happy/a.wav", "no clips in .*: go down to '.*mine'"),
+    ("all/mine/ann/Anger/a.wav", "no clips in .*: go down to '.*all.mine'"),
+    ("Zenodo/speech/Actor_01/03-01-02-02-02-01-01.wav", "no clips in .*: go down to '.*Zenodo'")])
+def test_a_folder_that_anything_fits_is_doubted(tmp_path, path, said):
+    touch(tmp_path, path)
+    with pytest.raises(CmetError, match=said): detect_layout(tmp_path)
+
+
+def test_emotions_of_ones_own_are_said_aloud(tmp_path, recwarn):
+    touch(tmp_path, "ann/happy/a.wav", "ann/bored/a.wav")
+    assert detect_layout(tmp_path) == "folder" and not recwarn.list
+    with pytest.warns(UserWarning, match="^taken as emotions, though the kit does not know them: 'bored'$"): read_layout(tmp_path, "folder")
+    touch(tmp_path, "own/ann/bored/a.wav", "top/sad/ann/a.wav")
+    with pytest.warns(UserWarning, match="'bored'"): assert list(read_layout(tmp_path/"own", "folder")["emotion"]) == ["bored"]
+    with pytest.raises(CmetError, match="has emotions .sad. where"): read_layout(tmp_path/"top", "folder")
+
+
 def test_linked_folders_are_read_like_real_ones(tmp_path):
     touch(tmp_path, "disk/ann/happy/a.wav", "disk/ann/neutral/b.wav", "shared/rest/c.wav")
     (tmp_path/"disk"/"ann"/"sad").symlink_to(tmp_path/"shared"/"rest")  # one folder of a speaker

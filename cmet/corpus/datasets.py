@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import ALIASES, CmetError
+from ..core import ALIASES, CmetError, canonical
 from ..face.action_units import AUS
 from ..io.files import walk
 
@@ -87,34 +87,67 @@ def _row(found:dict, source:str) -> dict:
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-014
 def _paths(root) -> list: return [p.relative_to(root).as_posix() for p in walk(root)]
 
+def _patterns(layout:str, view:str="front") -> dict:  # kind -> compiled expression, "rest" among them
+    "What the paths of a layout look like; a known one may lie one folder further down."
+    kinds = {k: e for k, e in LAYOUTS[layout].items() if k != "example"}
+    above = "" if layout == "folder" else "(?:[^/]+/)?"
+    return {k: re.compile(above + e.replace("/front/", f"/{view}/"), re.I) for k, e in kinds.items()}
+
 def layout_files(
     root,  # folder of the data set
     layout:str,  # a key of `LAYOUTS`
     view:str="front",  # camera of MEAD
 ):  # generator of (path, kind, row): kind "audio", "video" …; None and {} for a file that fits nothing
     "Every file of a data set, and which clip it belongs to; what the layout leaves out is not mentioned."
-    spec, root = dict(LAYOUTS[layout]), Path(root)
-    rest = spec.pop("rest", "")
-    del spec["example"]
+    kinds = _patterns(layout, view)
     for path in _paths(root):
-        found = {k: re.fullmatch(e.replace("/front/", f"/{view}/"), path, re.I) for k, e in spec.items()}
+        found = {k: m for k, e in kinds.items() if (m := e.fullmatch(path))}
         for kind, m in found.items():
-            if m: yield path, kind, _row(m.groupdict(), layout)
-        known = any(found.values()) or re.fullmatch(rest, path, re.I)
-        if not known and _RECORDING.fullmatch(path): yield path, None, {}
+            if kind != "rest": yield path, kind, _row(m.groupdict(), layout)
+        if not found and _RECORDING.fullmatch(path): yield path, None, {}
 
 def _clips(root:Path, layout:str, view:str) -> list:  # of dicts, one a clip
-    "The rows of a data set, and a warning about recordings that are none."
-    rows, strange = {}, []
+    "The rows of a data set, and warnings about recordings that are none, or of a clip that has one already."
+    rows, strange, again = {}, [], []
     for path, kind, row in layout_files(root, layout, view):
-        if kind: rows.setdefault(tuple(row.items()), row)[kind] = str(root/path)
-        else: strange.append(path)
+        clip = rows.setdefault(tuple(row.items()), row) if kind else {}
+        if kind is None: strange.append(path)
+        elif kind in clip: again.append(path)
+        clip[kind] = str(root/path)
+    if again:
+        warnings.warn(f"{len(again)} clips are there twice, first '{again[0]}'; `cmet audit` lists them", stacklevel=3)
     if rows and strange:
         warnings.warn(f"{len(strange)} files were not recognised, first '{strange[0]}'; layout '{layout}' "
                       f"expects {LAYOUTS[layout]['example']}", stacklevel=3)
     return list(rows.values())
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-015
+def _is_emotion(name:str) -> bool:
+    try: return bool(canonical(name))
+    except CmetError: return False
+
+def _below(root, paths) -> str|None:
+    "The folder inside that should have been named: the first in which something fits."
+    kinds = {name: [e for k, e in _patterns(name).items() if k != "rest"] for name in LAYOUTS}
+    for parts in (path.split("/") for path in paths[:1000]):
+        for k in range(1, len(parts) - 1):
+            found = [(n, m) for n, some in kinds.items() for e in some if (m := e.fullmatch("/".join(parts[k:])))]
+            if any(n != "folder" or _is_emotion(m["emotion"]) for n, m in found): return root.joinpath(*parts[:k])
+
+def _nothing(root, otherwise:str) -> CmetError:
+    "The error of a folder without clips."
+    inside = _below(Path(root), _paths(root))
+    return CmetError(f"no clips in '{root}'", f"go down to '{inside}'" if inside else otherwise)
+
+def _plausible(root, rows, unknown=None) -> None:  # rows: with speaker and emotion; unknown: a function of text
+    "Folder names that anything fits must be emotions: what stands in their place is refused, or said aloud."
+    emotions, speakers = ({r[k] for r in rows} for k in ("emotion", "speaker"))
+    strange, known = sorted(e for e in emotions if not _is_emotion(e)), any(map(_is_emotion, emotions))
+    if not known and (top := sorted(filter(_is_emotion, speakers))):
+        raise CmetError(f"'{root}' has emotions ({', '.join(top[:3])}) where speakers are expected",
+                        f"make it like {LAYOUTS['folder']['example']}")
+    if strange: unknown(", ".join(f"'{e}'" for e in strange[:3]) + " …"*(len(strange) > 3), known)
+
 def read_layout(
     root,  # folder of the data set
     layout:str,  # a key of `LAYOUTS`
@@ -125,7 +158,9 @@ def read_layout(
     if layout not in LAYOUTS: raise CmetError(f"unknown layout '{layout}'", "known are " + ", ".join(LAYOUTS))
     if not root.is_dir(): raise CmetError(f"no folder '{root}'", "give the folder of the data set")
     if not (rows := _clips(root, layout, view)):
-        raise CmetError(f"no clips in '{root}'", f"layout '{layout}' expects {LAYOUTS[layout]['example']}")
+        raise _nothing(root, f"layout '{layout}' expects {LAYOUTS[layout]['example']}")
+    say = lambda names, _: warnings.warn(f"taken as emotions, though the kit does not know them: {names}", stacklevel=4)
+    if layout == "folder": _plausible(root, rows, say)
     table = clip_table(rows)
     if "features" in table: table.loc[table["audio"] == "", "audio"] = table["features"]
     keys = [*COLUMNS[:4], *(c for c in ("take", "source") if c in table)]
@@ -138,14 +173,18 @@ def detect_layout(
     "The layout that most files of a folder fit."
     if not Path(root).is_dir(): raise CmetError(f"no folder '{root}'", "give the folder of the data set")
     paths, fits = _paths(root), {}
-    for name, spec in LAYOUTS.items():
-        kinds = [re.compile(e, re.I) for k, e in spec.items() if k not in ("rest", "example")]
+    for name in LAYOUTS:
+        kinds = [e for k, e in _patterns(name).items() if k != "rest"]
         fits[name] = sum(any(e.fullmatch(p) for e in kinds) for p in paths)
     own, most = fits.pop("folder"), max(fits.values())
     best = [name for name, n in fits.items() if n == most > 0] or ["folder"]*(own > 0)
-    if len(best) == 1: return best[0]
-    if best: raise CmetError(f"'{root}' could be {' or '.join(best)}", "say which with --layout")
-    raise CmetError(f"no clips in '{root}'", f"make it like {LAYOUTS['folder']['example']}")
+    if not best: raise _nothing(root, f"make it like {LAYOUTS['folder']['example']}")
+    if len(best) > 1: raise CmetError(f"'{root}' could be {' or '.join(best)}", "say which with --layout")
+    def doubt(names, known):
+        if not known: raise CmetError(f"no emotion is known among the folders of '{root}' ({names})",
+                                      "if they are emotions, give --layout folder")
+    if best == ["folder"]: _plausible(root, [r for _, kind, r in layout_files(root, "folder") if kind], doubt)
+    return best[0]
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-021
 def mead(root, view="front"):

@@ -21,7 +21,7 @@ import cmet
 from ..core import CmetError, sha256
 from .corpus import FILES, make_corpus, read_corpus, write_corpus
 from .datasets import COLUMNS, detect_layout, ravdess_faces, read_face_table, read_layout
-from ..io.files import atomic, check_file
+from ..io.files import atomic, check_file, walk
 from ..io.media import open_video, read_video
 from ..io.resume import Bench, Parts, stamp
 from ..speech.encoders import sidecar, speech_encoder, vector_of
@@ -193,8 +193,8 @@ def _set_aside(path, table, reasons, root) -> list:  # of [file, reason]
 def _encoded(bench, root, layout, table, encoder, codec) -> tuple:  # (speech, faces) as above
     "Everything that can be known of the clips of a table."
     speech = speech_of(bench, table, encoder) if encoder else [None]*len(table)
-    units = Path(root)/"openface_aus.csv"
-    if codec or layout != "ravdess" or not units.is_file(): return speech, faces_of(bench, table, codec)
+    units = next((p for p in walk(root) if p.name == "openface_aus.csv"), None)
+    if codec or layout != "ravdess" or units is None: return speech, faces_of(bench, table, codec)
     return speech, [f if len(f) else None for f in ravdess_faces(table, units)]
 
 def _names(layout, encoder, codec, faces) -> dict:
