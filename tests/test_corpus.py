@@ -11,10 +11,12 @@ from hypothesis import given, settings, strategies as st
 
 from cmet.core import CmetError, find_data
 from cmet.corpus.corpus import FILES, concat, encode_corpus, make_corpus, read_corpus, write_corpus
-from cmet.corpus.datasets import (LAYOUTS, cmet_samples, crema_d, detect_layout, mead, mead_clips, ravdess, ravdess_faces,
-                          read_face_table, read_layout)
+from cmet.corpus.datasets import (LAYOUTS, cmet_samples, crema_d, detect_layout, mead, mead_clips, ravdess,
+                          read_layout)
+from cmet.corpus.face_tables import ravdess_faces, read_face_table
 from cmet.corpus.people import emodb
 from cmet.corpus.sampling import draw_pairs, hold_out, pair_table, pools, speaker_folds
+from cmet.face.action_units import AUS
 from cmet.io import files
 
 
@@ -83,8 +85,7 @@ def test_what_a_data_set_has_besides_is_no_stranger(tmp_path, recwarn):
 def test_ravdess_faces_without_a_table(tmp_path):
     touch(tmp_path, "Actor_01/03-01-06-02-02-01-01.wav")
     clips = ravdess(tmp_path)
-    with pytest.raises(CmetError, match="cannot read"): ravdess_faces(clips, tmp_path/"none.csv")
-    from cmet.corpus.datasets import AUS
+    with pytest.raises(CmetError, match="no such face table"): ravdess_faces(clips, tmp_path/"none.csv")
     (tmp_path/"t.csv").write_text(",".join(f"{a}_r" for a in AUS) + "\n" + ",".join(["0"]*17))
     with pytest.raises(CmetError, match="no column 'name'"): ravdess_faces(clips, tmp_path/"t.csv")
 
@@ -176,7 +177,6 @@ def test_empty_folder_says_what_was_expected(tmp_path, layout):
 
 
 def test_face_tables_of_openface_and_pyfeat(tmp_path):
-    from cmet.corpus.datasets import AUS
     of, pf = tmp_path/"of.csv", tmp_path/"pf.csv"
     of.write_text("frame, success, " + ", ".join(f"{a}_r" for a in AUS) + "\n1, 1, " + ", ".join(map(str, range(17)))
                   + "\n2, 0, " + ", ".join(["0"]*17))
@@ -188,6 +188,70 @@ def test_face_tables_of_openface_and_pyfeat(tmp_path):
     with pytest.raises(CmetError, match="AU04_r"): read_face_table(of)
     np.save(tmp_path/"bad.npy", np.array([{}]), allow_pickle=True)
     with pytest.raises(CmetError, match="cannot read"): read_face_table(tmp_path/"bad.npy")
+
+
+OPENFACE = [f"{a}_r" for a in AUS]
+
+
+def openface(path, rows, columns=("frame", "face_id", "confidence", "success"), sep=", "):
+    "Rows of (frame, face_id, confidence, success, the value of all units, {unit: text})."
+    lines = [sep.join([*columns, *OPENFACE])]
+    for *told, value, odd in rows: lines.append(sep.join([*map(str, told), *(odd.get(a, str(value)) for a in AUS)]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def pyfeat(path, rows, **more):
+    import pandas as pd
+    pd.DataFrame([dict(frame=f, FaceScore=s, **{k: v[i] for k, v in more.items()}) | dict.fromkeys([*AUS[:-1], "AU43"], x)
+                  for i, (f, s, x) in enumerate(rows)]).to_csv(path)
+    return path
+
+
+def test_one_row_is_one_frame_of_one_person(tmp_path):
+    t = tmp_path/"t.csv"
+    for rows, said in (([(f, i, .98, 1, .2 + i, {}) for f in (1, 2) for i in (0, 1)], "several faces a frame, first in frame 1"),
+                       ([(f, f // 3, .98, 1, .2, {}) for f in range(1, 5)], "2 people .face_id 0, 1"),
+                       ([(f, 0, .4, 1, .2, {}) for f in (1, 1, 2, 2, 3)], "several faces a frame")):
+        with pytest.raises(CmetError, match=said): read_face_table(openface(t, rows))
+    # the second face was never seen: its rows say so themselves
+    one = read_face_table(openface(t, [(f, i, .98 - i, 1 - i, f, {}) for f in (1, 2) for i in (0, 1)][:3]))
+    assert one[:, 0].tolist() == [1, 2]
+    wallpaper = [(f, s, x) for f in range(40) for s, x in [(.99, np.nan if f == 9 else .3), (.59, .9)][:1 + (f in (5, 6, 7))]]
+    c = make_corpus([{}], faces=[read_face_table(pyfeat(t, wallpaper))])
+    assert c.lengths.tolist() == [39] and np.allclose(c.face, 1.5)
+    with pytest.raises(CmetError, match="several recordings"): read_face_table(pyfeat(t, [(0, 1, .1), (0, 1, .2)], input=["a.mp4", "b.mp4"]))
+    with pytest.raises(CmetError, match="2 people .Identity"): read_face_table(pyfeat(t, [(0, 1, .1), (1, 1, .2)], Identity=["Ann", "Bob"]))
+    late = read_face_table(pyfeat(t, [(2, .9, .4), (0, .9, .2), (1, .9, .3), (2, .5, 1)]))
+    assert np.allclose(late[:, 0], [1, 1.5, 2]), "in the order of the frames"
+
+
+@pytest.mark.parametrize("bad", ["nan", "-nan(ind)", "", "inf", "#NUM!", "1.#QNAN", "1e99"])
+def test_a_number_that_is_none_costs_its_frame(tmp_path, bad):
+    face = read_face_table(openface(tmp_path/"t.csv", [(f, 0, .98, 1, f, {"AU12": bad} if f == 2 else {}) for f in (1, 2, 3)]))
+    assert np.array_equal(face, np.repeat([[1], [np.nan], [3]], 17, 1), equal_nan=True)
+    with pytest.warns(UserWarning, match="1 frames"): assert make_corpus([{}], faces=[face]).lengths.tolist() == [2]
+    if bad in ("inf", "nan"):
+        np.save(tmp_path/"t.npy", [[1, 2], [float(bad), 3]])
+        assert np.isnan(read_face_table(tmp_path/"t.npy")[1]).all()
+
+
+def test_tables_as_spreadsheets_write_them(tmp_path):
+    t = tmp_path/"t.csv"
+    rows = [(f, 0, "0,98", 1, "0,25", {"AU12": "1,5"}) for f in (1, 2)]
+    for sep in ";", "\t":
+        face = read_face_table(openface(t, rows, sep=sep))
+        assert face.shape == (2, 17) and face[0, AUS.index("AU12")] == 1.5 and face[1, 0] == .25
+    t.write_text("\ufeff" + t.read_text().replace("\n", sep + "\n"), encoding="utf-8")  # Excel's mark, a separator too much
+    assert np.array_equal(read_face_table(t), face)
+    openface(t, [(1, 0, 1, 1, "high", {"AU01": "0.1"})])
+    with pytest.raises(CmetError, match="has no number in AU02_r .first: 'high'.: write it again"): read_face_table(t)
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 3, 4)), np.zeros((2, 3), complex), np.array("text")])
+def test_arrays_that_are_no_faces(tmp_path, array):
+    np.save(tmp_path/"a.npy", array)
+    with pytest.raises(CmetError, match="holds .*: store .frames, numbers."): read_face_table(tmp_path/"a.npy")
 
 
 # the store
@@ -222,7 +286,7 @@ def test_tampering_and_truncation_are_found(tmp_path, name):
 @pytest.mark.parametrize("change, word", [
     (dict(speech=np.zeros((8, 4), np.float32)), "speech has shape"), (dict(offsets=np.arange(9)), "offsets has shape"),
     (dict(offsets=np.r_[0, 5, 3, np.arange(3, 10)]), "offsets must"), (dict(offsets=np.r_[1, np.arange(1, 10)]), "start at 0"),
-    (dict(face=np.full((12, 2), np.nan, np.float32)), "face has"), (dict(face=np.zeros((3, 2), np.float32)), "face has"),
+    (dict(face=np.full((12, 2), np.nan, np.float32)), "face of clip 1 has"), (dict(face=np.zeros((3, 2), np.float32)), "face has"),
     (dict(clips=[1]), "column")])
 def test_a_fault_is_named(change, word):
     c = toy(speakers="A")

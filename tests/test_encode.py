@@ -15,6 +15,7 @@ from cmet.corpus.audit import audit
 from cmet.corpus.corpus import FILES, encode_corpus, read_corpus
 from cmet.corpus.datasets import detect_layout, pd_fgc, read_layout
 from cmet.corpus.encode import cut_short, encode_folder, summary
+from cmet.face.action_units import AUS
 from cmet.io.media import read_video, write_video
 from cmet.speech.encoders import OpenSmile, SpeechEncoder
 
@@ -99,6 +100,35 @@ def test_a_wav_from_a_pipe_is_not_cut_short(tmp_path):
         whole[at:at + 4] = size.to_bytes(4, "little")
         (tmp_path/"a.wav").write_bytes(whole)
         assert cut_short(tmp_path/"a.wav") == cut, size
+
+
+def test_one_bad_table_or_vector_does_not_stop_the_others(tmp_path):
+    root = voices(tmp_path/"root", 6)
+    clips = read_layout(root, "folder")
+    names = [Path(p).with_suffix("") for p in clips["audio"]]
+    head = ",".join(f"{a}_r" for a in AUS)
+    row = ",".join(["1"]*17)
+    odd = row.replace("1", "-nan(ind)", 1)
+    texts = [f"{head}\n{row}\n{odd}\n", f"{head}\n{odd}\n", f"face_id,{head}\n0,{row}\n1,{row}\n", f"{head}\n{row}\n", "my notes",
+             f"{head}\n{row}\n{row},1,2"]
+    for name, text in zip(names, texts): name.with_suffix(".csv").write_text(text)
+    out = encode_folder(root, tmp_path/"out", progress=False)
+    assert read_corpus(out).lengths.tolist() == [1, 1] and read_corpus(out).face.min() == 1
+    said = [next((r for k, r in table(out).items() if (root/k).with_suffix("") == n), "") for n in names]
+    assert "line 3 has more cells" in said[5] and "has no number in AU01_r" in said[1] and "2 people" in said[2] and "no AU01" in said[4] and not said[0] + said[3]
+
+
+def test_a_bad_row_of_ravdess_costs_its_clip(tmp_path):
+    voice = sorted(builtin("speech").glob("*.flac"))[0].read_bytes()
+    (tmp_path/"rv"/"speech"/"Actor_01").mkdir(parents=True)
+    lines = ["name," + ",".join(f"{a}_r" for a in AUS)]
+    for k, bad in enumerate(("1", "-nan(ind)", "inf", "")):
+        (tmp_path/"rv"/"speech"/"Actor_01"/f"03-01-0{k + 1}-01-01-01-01.flac").write_bytes(voice)
+        lines.append(f"01-01-0{k + 1}-01-01-01-01," + ",".join(bad if a == "AU12" else "1" for a in AUS))
+    (tmp_path/"rv"/"openface_aus.csv").write_text("\n".join(lines))
+    out = encode_folder(tmp_path/"rv", tmp_path/"out", progress=False)
+    assert read_corpus(out).lengths.tolist() == [1]
+    assert list(table(out).values()) == ["its row in 'openface_aus.csv' has no number in AU12"]*3
 
 
 def test_what_is_no_file_is_set_aside(tmp_path):

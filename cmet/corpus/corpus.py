@@ -19,8 +19,9 @@ import numpy as np
 
 import cmet
 from ..core import CmetError, builtin, sha256
-from .datasets import (COLUMNS, clip_table, cmet_samples, mead, mead_clips, ravdess, ravdess_faces,
-                          read_face_table)
+from .datasets import COLUMNS, clip_table, cmet_samples, mead, mead_clips, ravdess
+from ..io.files import check_file
+from .face_tables import ravdess_faces, read_face_table
 
 _all_ = ["clip_table", "cmet_samples", "mead", "mead_clips", "ravdess", "ravdess_faces", "read_face_table"]
 
@@ -36,7 +37,9 @@ def _fault(c) -> str|None:
     bad = ~np.isfinite(c.speech)
     some = bad.any(1) & (~bad.all(1) | np.isinf(c.speech).any(1))
     if some.any(): return f"speech of clip {some.argmax()} has values that are not numbers"
-    if not np.isfinite(c.face).all(): return "face has values that are not numbers"
+    if not (fine := np.isfinite(c.face).all(1)).all():
+        clip = np.searchsorted(off, fine.argmin(), "right") - 1
+        return f"face of clip {clip} has values that are not numbers"
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-006
 @dataclass
@@ -166,6 +169,7 @@ def _load(folder:Path, name:str):
     "One file of a corpus, arrays memory-mapped; a damaged one raises `CmetError`."
     import pandas as pd
     try:
+        if (folder/name).exists(): check_file(folder/name, "file of a corpus")
         if name.endswith(".npy"): return np.load(folder/name, mmap_mode="r", allow_pickle=False)
         if name.endswith(".parquet"): return pd.read_parquet(folder/name)
         return json.loads((folder/name).read_text())

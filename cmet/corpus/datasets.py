@@ -4,17 +4,14 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'LAYOUTS', 'clip_table', 'layout_files', 'read_layout', 'detect_layout', 'mead', 'mead_clips',
-           'cmet_samples', 'ravdess', 'crema_d', 'pd_fgc', 'read_face_table', 'ravdess_faces']
+           'cmet_samples', 'ravdess', 'crema_d', 'pd_fgc']
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-002
 import re
 import warnings
 from pathlib import Path
 
-import numpy as np
-
 from ..core import ALIASES, CmetError, canonical
-from ..face.action_units import AUS
 from ..io.files import walk
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-005
@@ -211,38 +208,3 @@ def crema_d(root):
 def pd_fgc(root):
     "Clip table of MEAD with PD-FGC's faces: `M003/front/angry/level_3/001_PD_FGC_emo.npy`, [frames, 30]."
     return read_layout(root, "pd-fgc")
-
-# %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-024
-def read_face_table(
-    path,  # .npy [frames, D], or a CSV of OpenFace or py-feat
-) -> np.ndarray:  # float32 [frames, D]; a frame that OpenFace failed on is NaN
-    "Face numbers, one row a frame, written by another program."
-    import pandas as pd
-    try:
-        if str(path).endswith(".npy"):
-            return np.atleast_2d(np.load(path, allow_pickle=False)).astype(np.float32)
-        table = pd.read_csv(path, skipinitialspace=True)
-    except (OSError, ValueError, EOFError) as e:
-        raise CmetError(f"cannot read face table '{path}' ({e})", "check the file") from e
-    table.columns = [c.strip() for c in table]
-    scale, names = (1, [f"{a}_r" for a in AUS]) if "AU01_r" in table else (5, [*AUS[:-1], "AU43"])
-    if missing := [a for a in names if a not in table]:
-        raise CmetError(f"face table '{path}' has no {missing[0]}", "give a table of OpenFace or py-feat")
-    values = scale*table[names].to_numpy(np.float32)
-    if "success" in table: values[table["success"].to_numpy() == 0] = np.nan
-    return values
-
-# %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-026
-def ravdess_faces(
-    clips,  # table of `ravdess`
-    table,  # CSV with a column `name` and one row a clip, e.g. openface_aus.csv
-) -> list:  # n arrays [1, 17], empty for clips that the table lacks; `CmetError` for a missing table
-    "The action units of RAVDESS clips from one table of clip means."
-    import pandas as pd
-    rows = read_face_table(table)
-    try: names = pd.read_csv(table, usecols=["name"])["name"]
-    except ValueError as e:
-        raise CmetError(f"face table '{table}' has no column 'name'", "give RAVDESS' table of clips") from e
-    values = {name[3:]: row for name, row in zip(names, rows)}
-    keys = [Path(a or v).stem[3:] for a, v in zip(clips["audio"], clips["video"])]
-    return [values[k][None] if k in values else np.zeros((0, 17), np.float32) for k in keys]

@@ -20,7 +20,9 @@ import numpy as np
 import cmet
 from ..core import CmetError, sha256
 from .corpus import FILES, make_corpus, read_corpus, write_corpus
-from .datasets import COLUMNS, detect_layout, ravdess_faces, read_face_table, read_layout
+from .datasets import COLUMNS, detect_layout, read_layout
+from .face_tables import ravdess_faces, read_face_table, whole_frames
+from ..face.action_units import AUS
 from ..io.files import atomic, check_file, walk
 from ..io.media import open_video, read_video
 from ..io.resume import Bench, Parts, stamp
@@ -91,9 +93,9 @@ def _at_rest(tools, paths) -> np.ndarray:
 def _seen(tools, job) -> np.ndarray:  # [frames, D]
     path, rest = job
     against = {} if rest is None else {"neutral": rest}
-    if tools.codec is None: face = read_face_table(check_file(path))
-    else: face = tools.codec.encode(_watched(tools.codec, path), **against)
-    if len(face) and np.isfinite(face).all(1).any(): return np.asarray(face, np.float32)
+    if tools.codec is None: face = read_face_table(path)
+    else: face = whole_frames(tools.codec.encode(_watched(tools.codec, path), **against))
+    if np.isfinite(face).any(): return face
     raise CmetError(f"no face in any frame of '{path}'", "choose another clip")
 
 # %% ../../nbs/40_corpus/40_encode.ipynb #40_encode-014
@@ -145,16 +147,21 @@ def faces_of(bench:Bench, table, codec=None) -> list:  # of [frames, D], reason,
     return out
 
 # %% ../../nbs/40_corpus/40_encode.ipynb #40_encode-017
+def _usual(some:list) -> int:
+    "The width that most arrays of a list have."
+    widths = [x.shape[-1] for x in some if isinstance(x, np.ndarray)]
+    return max(sorted(set(widths)), key=widths.count, default=0)
+
 def _reasons(speech:list, faces:list) -> list:  # of str, "" where a clip is fine
     "Why each clip must be left out."
-    widths = [f.shape[-1] for f in faces if isinstance(f, np.ndarray)]
-    width = max(sorted(set(widths)), key=widths.count, default=0)
     out = []
-    for s, f in zip(speech, faces):
-        text = next((x for x in (s, f) if isinstance(x, str)), "")
-        if s is None and f is None: text = "no recording to encode"
-        if isinstance(f, np.ndarray) and f.shape[-1] != width:
-            text = text or f"{f.shape[-1]} face numbers a frame, others have {width}"
+    usual = [_usual(speech), _usual(faces)]
+    for both in zip(speech, faces):
+        text = next((x for x in both if isinstance(x, str)), "")
+        if all(x is None for x in both): text = "no recording to encode"
+        for x, width, what in zip(both, usual, ("speech numbers", "face numbers a frame")):
+            if isinstance(x, np.ndarray) and x.shape[-1] != width:
+                text = text or f"{x.shape[-1]} {what}, others have {width}"
         out.append(text)
     return out
 
@@ -190,12 +197,18 @@ def _set_aside(path, table, reasons, root) -> list:  # of [file, reason]
     return lost[["file", "reason"]].to_numpy().tolist()
 
 # %% ../../nbs/40_corpus/40_encode.ipynb #40_encode-019
+def _mean_face(face, table):  # [0 or 1, 17] -> [1, 17], reason, or None
+    "The row of a clip in a table of means."
+    if not len(face): return None
+    bad = [a for a, x in zip(AUS, face[0]) if not np.isfinite(x)]
+    return f"its row in '{table.name}' has no number in {bad[0]}" if bad else face
+
 def _encoded(bench, root, layout, table, encoder, codec) -> tuple:  # (speech, faces) as above
     "Everything that can be known of the clips of a table."
     speech = speech_of(bench, table, encoder) if encoder else [None]*len(table)
     units = next((p for p in walk(root) if p.name == "openface_aus.csv"), None)
     if codec or layout != "ravdess" or units is None: return speech, faces_of(bench, table, codec)
-    return speech, [f if len(f) else None for f in ravdess_faces(table, units)]
+    return speech, [_mean_face(f, units) for f in ravdess_faces(table, units, whole=False)]
 
 def _names(layout, encoder, codec, faces) -> dict:
     "What a corpus says about who made its numbers."
