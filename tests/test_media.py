@@ -256,6 +256,21 @@ def test_cut_after_the_index(tmp_path):
     with pytest.raises(CmetError, match="cut short"): open_video(tmp_path/"c.mp4")
 
 
+@pytest.mark.parametrize("text, remedy", [("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "run `git lfs pull`"),
+                                          ("/annex/objects/MD5E-s12345--0cc175b9.wav\n", "run `git annex get`")])
+def test_pointers_of_repositories_are_named(tmp_path, text, remedy):
+    from cmet.corpus.corpus import read_corpus
+    from cmet.corpus.face_tables import read_face_table
+    from cmet.io.tensors import read_weights
+    (tmp_path/"c").mkdir()
+    for name, read in (("a.wav", read_audio), ("a.mp4", read_video), ("a.npy", read_face_table), ("a.csv", read_face_table),
+                       ("a.safetensors", read_weights), ("a.pt", read_weights), ("c/meta.json", lambda p: read_corpus(p.parent))):
+        (tmp_path/name).write_text(text)
+        with pytest.raises(CmetError) as e: read(tmp_path/name)
+        assert remedy in str(e.value) and name in str(e.value), name
+
+
+
 def test_damaged_sound_is_named_as_sound(tmp_path):
     with av.open(str(tone(tmp_path/"s.wav"))) as i, av.open(str(tmp_path/"d.mka"), "w") as o:
         s = o.add_stream("flac", rate=16000); s.layout = "mono"
