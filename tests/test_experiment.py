@@ -114,7 +114,9 @@ def test_settings_replace_parameters_and_cases(make):
     ("parameters: [1]", "parameters is not a table"), ("cases: [1]", "cases are no tables"), ("cases: []", "cases are no tables"),
     ("parameters: {a: []}", "'a' has no values"), ("parameters: {seed: {from: 0, to: x}}", "'seed' has no values"),
     ("parameters: {seed: {from: 0, to: 1.0e+9}}", "has no values"), ("parameters: {a: {range: [0, 99999]}}", f"{MOST} at most"),
-    ("parameters: {a: 1}\ncases: [{a: 2}]", "in parameters and in cases"), ("parameters: {a: 2026-01-01}", "JSON"),
+    ("parameters: {a: 1}\ncases: [{a: 2}]", "in parameters and in cases"), ("parameters: {a: 2026-01-01}", "neither text nor a number"), ("parameters: {more: {1: 2}}", "the key 1 is not text"),
+    ("parameters: {a: [[.inf]]}", "inf is neither"), ("parameters: {a: !!set {x, y}}", "neither text nor a number"),
+    ("parameters: {wait: [[5, 6]]}", "[5, 6] is not a number"),
     ("parameters: {seed: .nan}", "seed:"), ("parameters: {a: !!python/object/apply:os.getcwd []}", "cannot be read"),
     ("report: {template: none.ipynb}", "none.ipynb"), ("report: {template: work.ipynb}", "no parameter 'grid'")])
 def test_bad_grids(make, text, said, tmp_path, capsys):
@@ -125,10 +127,44 @@ def test_bad_grids(make, text, said, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("parameters, said", [
-    ("a = 0", "no parameter 'out'"), ("a = f()\nout = None", "cannot be used"), ("a = \nout = None", "cannot be used")])
+    ("a = 0", "no parameter 'out'"), ("a = f()\nout = None", "cannot be used"), ("a = \nout = None", "cannot be used"),
+    ("a = {1, 2}\nout = None", "neither text nor a number"), ("a = {1: 2}\nout = None", "the key 1 is not text"),
+    ("a = [1e999]\nout = None", "inf is neither"), ("a = b'x'\nout = None", "neither text"), ("a: int\nout: str", "no parameter 'out'")])
 def test_bad_templates(tmp_path, parameters, said):
     notebook(tmp_path/"t.ipynb", parameters)
     with pytest.raises(CmetError, match=said): read_template(tmp_path/"t.ipynb")
+
+
+@pytest.mark.parametrize("parameters, more, wanted", [
+    ("size = (1, 2)", "{seed: [0]}", [1, 2]), ("size = {'cut': (3, (4, 5))}", "{seed: [0]}", {"cut": [3, [4, 5]]}),
+    ("size = (1, 2)", "{size: [[5, 6]]}", [5, 6]), ("size: list = [1, 2]", "{seed: [0]}", [1, 2]),
+    ("size: tuple = ()", "{size: [[a]]}", ["a"]), ("size: dict = {'a': {}}", "{size.a: {b: [1.5, null, true]}}", {"a": {"b": [1.5, None, True]}})])
+def test_what_is_recorded_is_what_ran(tmp_path, parameters, more, wanted):
+    import io
+    import json
+
+    from papermill.translators import PythonTranslator
+    notebook(tmp_path/"t.ipynb", f"{parameters}\nseed: int = 0\nout: str = None")
+    (tmp_path/"g.yaml").write_text(f"template: t.ipynb\nparameters: {more}\n")
+    row, = read_grid(tmp_path/"g.yaml").runs
+    ran = {}
+    exec(PythonTranslator.codify(row), ran)  # the cell that papermill puts into the notebook
+    assert row["size"] == ran["size"] == wanted == json.load(io.StringIO(json.dumps(row)))["size"] and ran["seed"] == 0
+
+
+def test_line_ends_change_no_name(tmp_path, monkeypatch):
+    from cmet.experiments import runs
+    corpus, path, names = tmp_path/"c", tmp_path/"t.ipynb", []
+    corpus.mkdir()
+    for end in "\n", "\r\n":
+        notebook(path, f"a = ''{end}out = None", f"1{end}2")
+        (corpus/"meta.json").write_bytes(f'{{"format": 1,{end} "name": "x"}}{end}'.encode())
+        (tmp_path/"kit.py").write_bytes(f"x = 1{end}".encode())
+        t = read_template(path)
+        monkeypatch.setattr(runs.cmet, "__file__", str(tmp_path/"__init__.py"))
+        names.append((run_id(t, fill(t, {"a": str(corpus)})), runs.kit_hash()))
+        monkeypatch.undo()
+    assert names[0] == names[1]
 
 
 def test_no_file_no_yaml_no_template(tmp_path):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cmet
-from ..core import CmetError, builtin, sha256, silent
+from ..core import CmetError, builtin, silent
 from .grids import Grid, Template, read_grid, read_template
 from ..io.files import atomic, make_folder
 from ..io.jobs import each
@@ -57,11 +57,15 @@ def save_figure(
     return fig
 
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-008
+def _text_hash(*paths) -> str:
+    "SHA-256 of text files; a checkout on Windows that ends lines its own way has the same."
+    return hashlib.sha256(b"".join(p.read_bytes().replace(b"\r\n", b"\n") for p in paths)).hexdigest()
+
 def _corpus_hash(value) -> str|None:
     "The hash of the corpus that a parameter's value names."
     if not isinstance(value, str): return None
     meta = (builtin("studio") if value == "studio" else Path(value))/"meta.json"
-    return sha256(meta) if os.path.isfile(meta) else None
+    return _text_hash(Path(meta)) if os.path.isfile(meta) else None
 
 def run_id(template:Template, parameters:dict) -> str:  # 12 hexadecimal digits
     "The name of a run."
@@ -84,8 +88,7 @@ def git_state(folder) -> dict|None:  # None outside a checkout
 
 def kit_hash() -> str:
     "The state of the kit's code."
-    modules = sorted(Path(cmet.__file__).parent.rglob("*.py"))
-    return hashlib.sha256(b"".join(p.read_bytes() for p in modules)).hexdigest()
+    return _text_hash(*sorted(Path(cmet.__file__).parent.rglob("*.py")))
 
 def environment() -> dict:
     "This machine, and the version of everything that is installed."
