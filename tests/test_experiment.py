@@ -152,6 +152,19 @@ def test_what_is_recorded_is_what_ran(tmp_path, parameters, more, wanted):
     assert row["size"] == ran["size"] == wanted == json.load(io.StringIO(json.dumps(row)))["size"] and ran["seed"] == 0
 
 
+@pytest.mark.parametrize("argv", [["/usr/bin/false"], [str(Path("no")/"such"/"python")], None])
+def test_the_kernel_is_the_kits_own_python(tmp_path, monkeypatch, argv):
+    "Whatever is registered as python3 elsewhere: one that dies, one that is gone, one that cannot be read."
+    spec = tmp_path/"share"/"kernels"/"python3"/"kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text("no json" if argv is None else json.dumps(dict(argv=[*argv, "-f", "{connection_file}"], display_name="x", language="python")))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path/"share"))
+    notebook(tmp_path/"t.ipynb", "seed = 0\nout = None", "import sys; from cmet.experiments.runs import report; report({'by': sys.executable}, out)")
+    (tmp_path/"g.yaml").write_text("template: t.ipynb\nparameters: {seed: 0}\n")
+    made = run_grid(tmp_path/"g.yaml", tmp_path/"runs", progress=False)
+    assert json.loads(metrics(made)[0])["by"] == sys.executable
+
+
 def test_line_ends_change_no_name(tmp_path, monkeypatch):
     from cmet.experiments import runs
     corpus, path, names = tmp_path/"c", tmp_path/"t.ipynb", []

@@ -102,6 +102,16 @@ def environment() -> dict:
 CALM = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 
+def _own_kernel():
+    "A kernel manager that starts the Python it is called from."
+    from ipykernel.kernelspec import get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+    class OwnKernel(AsyncKernelManager):
+        # What is registered as "python3" may be any: a hub's, a cluster's, one that a user has installed.
+        kernel_spec = property(lambda self: KernelSpec(**get_kernel_dict()))
+    return OwnKernel
+
 def _execute(template, digest, notebook, parameters, cwd):
     "Papermill, in an environment that gives the same numbers everywhere."
     from unittest.mock import patch
@@ -111,7 +121,7 @@ def _execute(template, digest, notebook, parameters, cwd):
         raise CmetError(f"template '{template}' was changed while the grid was running", "run the grid again")
     with silent(), patch.dict(os.environ, CALM):  # what a kernel writes to the terminal belongs to nobody
         papermill.execute_notebook(template, notebook, parameters, kernel_name="python3", language="python",
-                                   progress_bar=False, cwd=cwd)
+                                   progress_bar=False, cwd=cwd, kernel_manager_class=_own_kernel())
 
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-014
 def _told(e:Exception) -> dict:
