@@ -10,6 +10,7 @@ import soundfile
 from skimage.data import astronaut, coffee
 
 from cmet.cli import main
+from cmet.core import builtin
 from cmet.io.media import write_video
 
 FACE = astronaut()[:256, 96:352]
@@ -182,3 +183,38 @@ def test_the_real_command_says_one_line(name, folder):
                          text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
     check(run.returncode, run.stderr, message)
     assert run.stdout == "" and state(folder) == before
+
+
+def latin(folder, name): return os.fsdecode(os.fsencode(folder/name).replace("é".encode(), b"\xe9"))
+
+
+def test_names_that_are_not_utf8_are_refused_before_the_work(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    films = {"café.mp4": "talk.mp4", "colére.wav": "speech.wav", "ét/a.wav": "speech.wav"}
+    for name, source in films.items():
+        os.makedirs(os.path.dirname(latin(tmp_path, name)), exist_ok=True)
+        with open(latin(tmp_path, name), "wb") as f: f.write((folder/source).read_bytes())
+    talk, speech = str(folder/"one.mp4"), str(folder/"speech.wav")
+    for argv, said in ((["edit", latin(tmp_path, "café.mp4"), "--vector", "happy", "-o", "o.mp4"], r"video '.*caf\\xe9.mp4' is not UTF-8: rename"),
+                       (["edit", talk, "--to", latin(tmp_path, "colére.wav"), "-o", "o.mp4"], r"col\\xe9re.wav' is not UTF-8"),
+                       (["edit", talk, "--to", latin(tmp_path, "ét"), "-o", "o.mp4"], r"\\xe9t/a.wav' is not UTF-8"),
+                       (["edit", talk, "--to", speech, "-o", latin(tmp_path, "é.mp4")], r"output '.*\\xe9.mp4' is not UTF-8"),
+                       (["crop", latin(tmp_path, "café.mp4"), "-o", "o.mp4"], r"caf\\xe9.mp4' is not UTF-8"),
+                       (["demo", "--out", latin(tmp_path, "é")], r"folder '.*\\xe9' is not UTF-8")):
+        code = main(argv)
+        check(code, capsys.readouterr().err, said)
+    assert not list(tmp_path.glob("*.json")) and not (tmp_path/"o.mp4").exists()
+
+
+def test_in_a_data_set_names_that_are_not_utf8_are_left_out_and_counted(tmp_path, capsys):
+    voice = sorted(builtin("speech").glob("*.flac"))[0].read_bytes()
+    for name in "ann/neutral/n.flac", "ann/happy/té.flac", "Zoé/happy/a.flac":
+        path = latin(tmp_path/"d", name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as f: f.write(voice)
+    for argv in ["encode", "d", "-o", "c"], ["audit", "d"], ["eval", "d"]:
+        assert main([argv[0], str(tmp_path/"d"), *argv[2:3], *[str(tmp_path/a) for a in argv[3:]]]) == 2*(argv[0] == "eval")
+        told = capsys.readouterr()
+        if argv[0] != "eval": assert "2 names in" in told.err and r"first 'Zo\xe9': rename them" in told.err and "1 clips of 1 speakers" in told.out
+    check(main(["encode", str(tmp_path/"d"), "-o", latin(tmp_path, "é")]), capsys.readouterr().err, "not UTF-8")
+    check(main(["encode", latin(tmp_path/"d", "Zoé"), "-o", str(tmp_path/"e")]), capsys.readouterr().err, "not UTF-8")

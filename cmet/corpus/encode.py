@@ -23,7 +23,7 @@ from .corpus import FILES, make_corpus, read_corpus, write_corpus
 from .datasets import COLUMNS, detect_layout, read_layout
 from .face_tables import ravdess_faces, read_face_table, whole_frames
 from ..face.action_units import AUS
-from ..io.files import atomic, check_file, walk
+from ..io.files import atomic, check_file, check_name, walk
 from ..io.media import open_video, read_video
 from ..io.resume import Bench, Parts, stamp
 from ..speech.encoders import sidecar, speech_encoder, vector_of
@@ -178,7 +178,7 @@ def _packed(table, speech, faces, **meta):  # -> Corpus
 # %% ../../nbs/40_corpus/40_encode.ipynb #40_encode-018
 def _places(out, force:bool) -> tuple:  # corpus, parts, table of rejected clips
     "Where the results go, once nothing speaks against writing there."
-    out = Path(os.path.abspath(out))
+    out = Path(os.path.abspath(check_name(out, "folder")))
     there = sorted(os.listdir(out)) if out.is_dir() else []
     other = out.is_file() or set(there) - set(FILES)
     if other: raise CmetError(f"'{out}' is a file or holds others", "name a folder of its own")
