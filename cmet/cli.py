@@ -6,12 +6,13 @@
 __all__ = ['FACES', 'COMMANDS', 'edit', 'edit_arguments', 'crop', 'crop_arguments', 'demo', 'demo_arguments', 'encode',
            'encode_arguments', 'audit', 'audit_arguments', 'studio', 'studio_arguments', 'train', 'train_arguments',
            'run', 'run_arguments', 'evaluate', 'evaluate_arguments', 'assets', 'assets_arguments', 'parser', 'quiet',
-           'terminable', 'main']
+           'terminable', 'piped', 'main']
 
 # %% ../nbs/99_cli.ipynb #99_cli-017
 import argparse
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -253,20 +254,38 @@ def terminable():
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
 
+# %% ../nbs/99_cli.ipynb #99_cli-018
+def _unread() -> bool:
+    "Has the reader of the output gone away?"
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return bool(poll.poll(0))
+    except (AttributeError, OSError, ValueError): return False  # Windows, or a notebook's own stream
+
+@contextmanager
+def piped():
+    "What is printed has been taken when this ends, or nobody wants it any more."
+    try:
+        try: yield
+        finally: print(end="", flush=True)  # also when `--help` has been printed, which ends in an exception
+    except BrokenPipeError:
+        if not _unread(): raise  # it was another pipe, that of a worker
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more when it ends
+
 # %% ../nbs/99_cli.ipynb #99_cli-cli-010
 def main(
     argv=None,  # arguments; default those of the command line
 ) -> int:  # exit status: 0 done, 2 wrong input, 130 stopped
     "The `cmet` command."
     if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="backslashreplace")
-    with quiet(), warnings.catch_warnings(record=True) as caught:
+    with quiet(), piped(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         args = None
         try:
             args = parser().parse_args(argv)
             with terminable(): args.run(args)
             _notes(caught)
-            return 0
         except CmetError as e:
             print("cmet: " + " ".join(str(e).split()), file=sys.stderr)
             return 2
@@ -274,3 +293,7 @@ def main(
             nothing = ", nothing was written" if args is not None and args.run is edit else ""
             print("cmet: stopped" + (f"; {e}" if e.args else nothing), file=sys.stderr)
             return 130
+    return 0
+
+# %% ../nbs/99_cli.ipynb #99_cli-020
+if __name__ == "__main__" and getattr(__spec__, "name", None) == "cmet.cli": sys.exit(main())

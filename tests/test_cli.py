@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from skimage.data import astronaut
 
+from cmet import cli
 from cmet.cli import COMMANDS, main, parser
 from cmet.core import EMOTIONS
 from cmet.io.media import open_video, read_audio, write_video
@@ -35,6 +36,35 @@ def test_help_answers_at_once():
 def test_no_heavy_import(module):
     code = f"import sys, {module}; print(*[m for m in {HEAVY} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+
+
+@pytest.mark.parametrize("module", ["cmet", "cmet.cli"])
+def test_the_command_as_a_module(module):
+    run = lambda *argv: subprocess.run([sys.executable, "-m", module, *argv], capture_output=True, text=True, timeout=300)
+    assert run("--version").stdout.startswith("cmet ") and run("edit", "--help").stdout.startswith("usage: cmet edit")
+    bad = run("audit", "nowhere")
+    assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and bad.stderr.startswith("cmet: no folder")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["audit", "d"], ["assets", "list"], ["edit", "--help"]])
+def test_a_reader_that_goes_away_ends_the_command_quietly(argv, tmp_path):
+    "`cmet … | head -1`: here the reader is gone before anything is printed."
+    for k in range(3):
+        (tmp_path/"d"/f"s{k}"/"happy").mkdir(parents=True)
+        (tmp_path/"d"/f"s{k}"/"happy"/"a.wav").touch()
+    for buffered in "", "1":
+        run = subprocess.Popen([sys.executable, "-m", "cmet", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               cwd=tmp_path, env=os.environ | {"PYTHONUNBUFFERED": buffered})
+        run.stdout.close()
+        assert run.stderr.read() == "" and run.wait(300) == 0
+        run.stderr.close()
+
+
+def test_the_pipe_of_a_worker_is_another_matter(monkeypatch):
+    def lost(args): raise BrokenPipeError
+    monkeypatch.setitem(cli.COMMANDS, "audit", (lost, cli.audit_arguments))
+    lost.__doc__ = cli.audit.__doc__
+    with pytest.raises(BrokenPipeError): main(["audit", "d"])
 
 
 def test_version():

@@ -30,7 +30,7 @@ def name_of(path):
 
 
 MODULES = {name_of(p): p for p in (ROOT/"cmet").rglob("*.py") if p.name != "_modidx.py" and p.parent.name != "__pycache__"
-           and p != ROOT/"cmet"/"__init__.py"}
+           and p not in (ROOT/"cmet"/"__init__.py", ROOT/"cmet"/"__main__.py")}
 PACKAGES = {n for n, p in MODULES.items() if p.name == "__init__.py"}
 
 
