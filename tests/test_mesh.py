@@ -1,5 +1,6 @@
 """The mesh codec on faces it was not drawn on: what must hold for any face, and how fast it is."""
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -241,3 +242,20 @@ def test_the_rig_explains_real_faces(real):
         together, each = explained(people[b][2], rig)
         print(f"{a} → {b}: R² {together:.2f}", dict(zip(BASIC, each.round(2))))
         assert together > .8 and kept(first, rig).mean() > .7
+
+
+def threads(): return int(next(line for line in open("/proc/self/status") if line.startswith("Threads")).split()[1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="counts threads in /proc")
+def test_twenty_clips_leave_no_threads_behind(codec):
+    from cmet.edtalk.crop import face_boxes
+    small = cv2.resize(PHOTO, (96, 96))
+    def look():
+        codec.track([small])
+        face_boxes([small])
+        with pytest.raises(CmetError): codec.track([np.zeros_like(small)])
+    look()
+    before = threads()
+    for _ in range(7): look()
+    assert threads() <= before + 2

@@ -62,11 +62,12 @@ def face_boxes(
 ) -> np.ndarray:  # float [T, 4] left, top, right, bottom of the face mesh, pixels; NaN: no face
     "Where the face is in each frame."
     from cmet.face.landmarks import POINTS, finder
-    find, out = finder(faces=4, follow=False), []
-    for i, frame in enumerate(frames):
-        clouds = [points[:POINTS, :2] for points in find(frame)]
-        box = pick([(*p.min(0), *p.max(0)) for p in clouds], which, i)
-        out.append(np.full(4, np.nan) if box is None else box)
+    out = []
+    with finder(faces=4, follow=False) as find:
+        for i, frame in enumerate(frames):
+            clouds = [points[:POINTS, :2] for points in find(frame)]
+            box = pick([(*p.min(0), *p.max(0)) for p in clouds], which, i)
+            out.append(np.full(4, np.nan) if box is None else box)
     return np.array(out, float).reshape(-1, 4)
 
 # %% ../../nbs/35_edtalk/40_crop.ipynb #40_crop-012
