@@ -335,3 +335,69 @@ def test_write_audio_refuses(tmp_path):
     with pytest.raises(CmetError): write_audio(tmp_path/"a.nope", np.zeros(9), 16000)
     with pytest.raises(CmetError): write_audio(tmp_path/"none"/"a.wav", np.zeros(9), 16000)
     assert not list(tmp_path.iterdir())
+
+
+def rgb(code): return np.full((64, 64, 3), code, np.uint8)
+
+
+def shades(n): return np.stack([rgb(40 + 3*i) for i in range(n)])
+
+
+def twice(path, seconds=1, sound=None, codec="mpeg2video"):
+    "Two recordings joined byte by byte: the clock starts again. Each begins with a flash and a click."
+    one = path.with_name("one.ts")
+    with av.open(str(one), "w", format="mpegts") as out:
+        v = out.add_stream(codec, rate=25)
+        v.width = v.height = 64; v.pix_fmt = "yuv420p"
+        a = out.add_stream(sound, rate=48000, layout="stereo") if sound else None
+        for i in range(25*seconds):
+            f = av.VideoFrame.from_ndarray(rgb(255 if i == 10 else 16), format="rgb24")
+            f.pts, f.time_base = i, Fraction(1, 25)
+            out.mux(v.encode(f))
+        out.mux(v.encode(None))
+        size = 0 if a is None else a.codec_context.frame_size or 1024
+        for at in range(0, 48000*seconds, size or 48000) if a else ():
+            wav = np.zeros((2, size), np.float32)
+            if at <= 19200 < at + size: wav[:, 19200 - at:19200 - at + 99] = .9
+            f = av.AudioFrame.from_ndarray(wav, "fltp", "stereo")
+            f.sample_rate, f.pts, f.time_base = 48000, at, Fraction(1, 48000)
+            out.mux(a.encode(f))
+        if a: out.mux(a.encode(None))
+    path.write_bytes(one.read_bytes()*2)
+    return path
+
+
+@pytest.mark.parametrize("codec,sound", [("mpeg2video", None), ("libx264", "aac"), ("mpeg2video", "ac3")])
+def test_a_clock_that_starts_again(tmp_path, codec, sound):
+    "All frames, and each flash with its click."
+    source = open_video(twice(tmp_path/"t.ts", sound=sound, codec=codec))
+    light = np.array([f.mean() for f in source.frames()])
+    assert len(light) == 50 == source.n_frames and np.flatnonzero(light > 128).tolist() == [10, 35]
+    out = write_video(tmp_path/"o.mp4", source.frames(), source.fps, sound=source.path)
+    assert open_video(out).n_frames == 50
+    if sound:
+        wav = np.abs(read_audio(out, 16000))
+        for flash in (10, 35):
+            at = int(flash/25*16000)
+            near = wav[at - 3000:at + 3000]
+            assert near.max() > .3 and abs(near.argmax() - 3000) < 800, near.argmax() - 3000  # 50 ms
+
+
+def test_a_pause_does_not_lower_the_rate(tmp_path):
+    ticks = [40*i for i in range(40)] + [40*i for i in range(116, 156)]
+    source = open_video(raw_mp4(tmp_path/"v.mp4", shades(70)[np.arange(80) % 70], ticks))
+    got = [round(f.mean()) for f in source.frames()]
+    assert source.fps == 25 and len(got) == 156 == source.n_frames
+    assert sum(a != b for a, b in zip(got, got[1:])) == 79, "all pictures of the talk are there"
+    assert len(set(got[39:116])) == 1
+
+
+@pytest.mark.parametrize("gaps,rate", [([40]*30 + [20]*30, 50), ([33, 34, 33]*20, 30), ([67]*20 + [33]*30, 30),
+                                       ([40, 1, 79]*15, 25), ([100]*12, 10)])
+def test_no_frame_is_lost_whatever_the_rate(tmp_path, gaps, rate):
+    "25 then 50 a second; milliseconds of 30; a phone in the dark, then in the light; pairs; a slow camera."
+    stamps = np.cumsum([0, *gaps]).tolist()
+    source = open_video(raw_mp4(tmp_path/"v.mp4", shades(70)[:len(stamps)], stamps, rate=1000))
+    got = [round(f.mean()) for f in source.frames()]
+    assert len(set(got)) == len(stamps) and abs(float(source.fps) - rate) < .1*rate
+    assert abs(len(got)/float(source.fps) - stamps[-1]/1000) < .15

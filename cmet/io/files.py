@@ -208,4 +208,5 @@ def new_mp4(
     except av.error.FFmpegError as e:
         disk = isinstance(e, OSError) or e.errno == errno.ENOSPC
         if disk: raise OSError(e.errno, e.strerror, str(path)) from e
-        raise CmetError(f"the video cannot be encoded ({e.strerror})", "try another frame size") from e
+        raise CmetError(f"the video cannot be written ({e.strerror})",
+                        "try another frame size, or convert the source to mp4 (H.264, AAC)") from e
