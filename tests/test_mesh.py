@@ -259,3 +259,114 @@ def test_twenty_clips_leave_no_threads_behind(codec):
     before = threads()
     for _ in range(7): look()
     assert threads() <= before + 2
+
+
+def at(x, y, side, size=(1080, 1920), face=PHOTO):
+    "The photograph somewhere in a large grey picture."
+    large = np.full((*size, 3), 128, np.uint8)
+    large[y:y + side, x:x + side] = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
+    return large
+
+
+def covered(points, how):
+    "The photograph with something before the mouth."
+    out, (x, y) = PHOTO.copy(), points[[61, 291], :2].mean(0).astype(int)
+    box = np.s_[y - 22:y + 22, x - 32:x + 32]
+    if how == "hand": out[box] = 208, 160, 128
+    if how == "mask": out[box] = (np.arange(44) % 8 < 2)[:, None, None]*[-25, -20, -15] + [150, 190, 215]
+    if how == "microphone": cv2.circle(out, (int(x), int(y)), 26, (25, 25, 28), -1)
+    if how == "checked cloth": out[box] = np.indices((44, 64)).sum(0)[..., None]//4 % 2*60 + 90
+    return out
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_face_that_is_not_upright_is_edited_as_if_it_were(codec, face, turn):
+    "The mesh lies on the face, and the edit of the turned picture is the turned edit."
+    turned = np.ascontiguousarray(np.rot90(PHOTO, turn))
+    clip = codec.track([turned]*2)
+    assert clip.found.all() and ("upside down" if turn == 2 else "on its side") in clip.notes[0]
+    back = np.rot90(next(codec.edit_stream([turned]*2, clip, rows(2, AU12=4, AU04=3))), -turn).astype(float)
+    plain = codec.edit(PHOTO[None], rows(1, AU12=4, AU04=3))[0].astype(float)
+    assert np.abs(back - plain).mean() < .15*np.abs(plain - PHOTO).mean()
+
+
+@pytest.mark.parametrize("how", ["hand", "mask", "microphone", "checked cloth"])
+def test_what_covers_the_mouth_stays_as_it_is(codec, face, how):
+    hidden = covered(face.points[0], how)
+    clip = codec.track([PHOTO]*8 + [hidden]*8)
+    assert abs(int(clip.found.sum()) - 8) <= 1 and f"the mouth is covered in {(~clip.found).sum()} of 16" in clip.notes[-1]
+    out = list(codec.edit_stream([PHOTO]*8 + [hidden]*8, clip, rows(16, AU12=4)))
+    assert (out[12] == hidden).all() and (out[4] != PHOTO).any()
+    with pytest.raises(CmetError, match="mouth is not to be seen"): codec.track([hidden]*3)
+
+
+@pytest.mark.parametrize("way", [lambda f: f//4, lambda f: f//2 + 110, lambda f: np.repeat(f.mean(-1, keepdims=True), 3, -1).astype(np.uint8),
+                                 lambda f: cv2.GaussianBlur(f, (0, 0), 2.5)])
+def test_dark_hazy_grey_and_blurred_mouths_are_seen(codec, way):
+    assert codec.track([way(PHOTO)]).found.all()
+
+
+@pytest.mark.parametrize("x,y,side,size", [(1200, 300, 300, (1080, 1920)), (60, 700, 220, (1080, 1920)), (500, 1500, 300, (1920, 1080)),
+                                           (1900, 100, 420, (2160, 3840)), (400, 420, 200, (1080, 1080))])
+def test_small_faces_are_found(codec, x, y, side, size):
+    from cmet.edtalk.crop import face_boxes
+    picture = at(x, y, side, size)
+    points, box = codec.track([picture]*2).points[1], face_boxes([picture])[0]
+    want = track([PHOTO]).points[0, :POINTS, :2]*side/256 + [x, y]
+    assert np.abs(points[:POINTS, :2] - want).mean() < .02*side
+    assert np.abs(box - [*want.min(0), *want.max(0)]).max() < .1*side
+
+
+def test_a_small_face_that_walks_is_followed(codec):
+    frames = [at(200 + 15*i, 300, 200, (720, 1280)) for i in range(45)]
+    clip = codec.track(frames)
+    assert clip.found.all() and np.abs(np.diff(clip.points[:, 1, 0]) - 15).max() < 5
+
+
+@pytest.mark.parametrize("second", ["another face", "nearer", "elsewhere"])
+def test_a_cut_starts_afresh(codec, second):
+    "Each shot is what it would be alone: no face found late, nothing smoothed across."
+    pale = cv2.convertScaleAbs(PHOTO[:, ::-1], alpha=.7, beta=70)
+    a = [at(20, 220, 220, (480, 640))]*6
+    b = {"another face": at(300, 20, 330, (480, 640), pale), "nearer": at(20, 20, 420, (480, 640)), "elsewhere": at(400, 60, 220, (480, 640))}
+    b = [b[second]]*6
+    clip = codec.track(a + b)
+    assert clip.found.all() and [first for first, _ in clip.shots()] == [0, 6] and "cuts 1 time" in clip.notes[-1]
+    delta = rows(6, AU12=4, AU25=3)
+    out = np.stack(list(codec.edit_stream(a + b, clip, np.tile(delta, (2, 1)))))
+    for frames, part in ((a, out[:6]), (b, out[6:])):
+        alone = codec.edit(np.stack(frames), delta).astype(float)
+        assert np.abs(alone - part).mean() < .1*np.abs(alone - frames).mean()
+    assert np.isfinite(codec.encode(clip)).all()
+
+
+def test_a_clip_without_cuts_is_one_shot(codec):
+    moving = [at(100 + 3*i, 100, 256, (480, 640)) for i in range(12)]
+    assert len(codec.track(moving).shots()) == 1
+
+
+def moves(codec, monkeypatch, frames, clip, delta):
+    "The edited frames, and how many were warped."
+    from cmet.face import mesh
+    calls, plain = [], mesh.warp
+    with monkeypatch.context() as m:
+        m.setattr(mesh, "warp", lambda *a: calls.append(1) or plain(*a))
+        return list(codec.edit_stream(frames, clip, delta)), len(calls)
+
+
+def test_a_picture_that_stands_still_is_moved_once(codec, face, monkeypatch):
+    n = 30
+    out, calls = moves(codec, monkeypatch, (PHOTO.copy() for _ in range(n)), face.repeat(n), rows(n, AU12=3))
+    assert calls == 1 and all((f == out[0]).all() for f in out) and not np.shares_memory(out[0], out[1])
+    out[1][:] = 0
+    assert out[2].any(), "frames do not share memory"
+
+
+def test_what_changes_is_moved_again(codec, face, monkeypatch):
+    "The change grows, or the picture does change: nothing old is shown. A pause in a video stands still too."
+    growing = rows(6, AU12=1)*np.arange(1, 7)[:, None]
+    assert moves(codec, monkeypatch, [PHOTO]*6, face.repeat(6), growing)[1] == 6
+    light = [np.clip(PHOTO.astype(int) + 2*i, 0, 255).astype(np.uint8) for i in range(6)]
+    assert moves(codec, monkeypatch, light, face.repeat(6), rows(6, AU12=3))[1] == 6
+    film = [np.roll(PHOTO, min(i, 3), 1) for i in range(40)]
+    assert moves(codec, monkeypatch, film, codec.track(film), rows(40, AU12=3))[1] < 20

@@ -148,11 +148,12 @@ def edit_video(
     doubt = doubted(mapper, wish, encoder, strength, files["to"], files["frm"])
     with tqdm(total=total, unit="frame", leave=False, disable=None if progress else True) as bar:  # None: no terminal
         track = find_face(codec, source, bar)
+        for note in (notes := list(getattr(track, "notes", ()))): warnings.warn(note, stacklevel=2)
         if lip is not None: track = track.speaking(lip, source.fps)
         delta, gain = face_change(mapper, wish, codec, track, strength, source.fps), None
         if course is not None: delta, gain = course.applied(delta, source.fps)
         story = provenance(source, wish, mapper, codec, corpus, encoder, strength, delta, doubt, **files)
-        story |= {"follow": bool(follow), "gain": gain}  # gain: mean, min and max of the factor over time
+        story |= {"notes": notes, "follow": bool(follow), "gain": gain}  # gain: mean, min and max of the factor over time
         sided = codec.sided(delta) if hasattr(codec, "sided") else delta  # contempt is one-sided
         frames = codec.edit_stream(counted(source.frames(), bar, "2/2 move the face"), track, sided)
         return save_edit(out, source, frames, story, lips)

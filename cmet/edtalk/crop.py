@@ -62,10 +62,12 @@ def face_boxes(
 ) -> np.ndarray:  # float [T, 4] left, top, right, bottom of the face mesh, pixels; NaN: no face
     "Where the face is in each frame."
     from cmet.face.landmarks import POINTS, finder
+    from cmet.face.looking import Looker
     out = []
-    with finder(faces=4, follow=False) as find:
+    with finder(faces=4, follow=False) as find, Looker() as look:
         for i, frame in enumerate(frames):
-            clouds = [points[:POINTS, :2] for points in find(frame)]
+            seen = find(frame) or [view.back(p, frame) for view in look.views(frame) for p in find(view.of(frame))[:1]]
+            clouds = [points[:POINTS, :2] for points in seen]
             box = pick([(*p.min(0), *p.max(0)) for p in clouds], which, i)
             out.append(np.full(4, np.nan) if box is None else box)
     return np.array(out, float).reshape(-1, 4)

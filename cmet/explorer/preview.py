@@ -47,13 +47,13 @@ def moment(track, i:int):
 
 def editor(codec, frames, track):  # -> function: (i, delta [D]) -> uint8 [h, w, 3]
     "A function that edits one frame of a clip at a time."
-    from cmet.face.mesh import MeshCodec, Writer, checked
+    from cmet.face.mesh import MeshCodec, Writers, checked
     sided = getattr(codec, "sided", lambda delta: delta)  # contempt is one-sided
     if not isinstance(codec, MeshCodec):
         part = lambda i: moment(track, i) or codec.track([frames[i]])
         return lambda i, d: next(iter(codec.edit_stream([frames[i]], part(i), sided(d[None])))) if d.any() else frames[i]
-    writer, found = Writer(codec, track), track.found
-    return lambda i, d: writer(i, frames[i], checked(sided(d[None]), 1)[0]) if found[i] and d.any() else frames[i]
+    write = Writers(codec, track)
+    return lambda i, d: write(i, frames[i], checked(sided(d[None]), 1)[0])
 
 @dataclass
 class Clip:
@@ -93,9 +93,7 @@ def smaller(clip:Clip, side:int) -> Clip:
     from cmet.face.landmarks import Track
     frames = [shrink(f, side) for f in clip.frames]
     track, k = clip.track, max(frames[0].shape)/max(clip.frames[0].shape)
-    if isinstance(track, Track):
-        best = None if track.frame is None else shrink(track.frame, side)
-        track = Track((track.points*k).astype(np.float32), track.best, best)
+    if isinstance(track, Track): track = track.scaled(k, lambda _, frame: frame if frame is None else shrink(frame, side))
     else: track = clip.codec.track(frames)
     return Clip(clip.path, clip.fps, frames, clip.codec, track, clip.face)
 
@@ -104,11 +102,11 @@ def full(clip:Clip, i:int) -> Clip:
     "A clip whose frame `i` is as large as in the file; other frames need not be there."
     from cmet.face.landmarks import Track
     source, track = open_video(clip.path), clip.track
-    want = {i} | ({track.best} if isinstance(track, Track) else set())
+    want = {i} | (set(track.bests) if isinstance(track, Track) else set())
     frames = {k: f for k, f in enumerate(islice(source.frames(), max(want) + 1)) if k in want}
     if isinstance(track, Track):
         k = max(frames[i].shape)/max(clip.frames[i].shape)
-        track = Track((track.points*k).astype(np.float32), track.best, frames[track.best])
+        track = track.scaled(k, lambda best, _: frames[best])
     return Clip(clip.path, clip.fps, frames, clip.codec, track, clip.face)
 
 # %% ../../nbs/95_explorer/10_preview.ipynb #10_preview-018

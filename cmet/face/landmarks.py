@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POINTS', 'OVAL', 'EYES', 'LIDS', 'LIPS_TOP', 'LIPS_LOW', 'UPPER_LIP', 'LOWER_LIP', 'STABLE', 'finder', 'SETTLE',
-           'triangles', 'Finder', 'Track', 'track', 'align', 'moved_by', 'upright', 'shape_of', 'still', 'down', 'unit',
-           'eye_opening', 'mouth_opening']
+           'AGAIN', 'TURNED', 'triangles', 'Finder', 'Track', 'Follower', 'two_faces', 'track', 'align', 'moved_by',
+           'upright', 'shape_of', 'still', 'down', 'unit', 'eye_opening', 'mouth_opening']
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-002
 import functools
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core import CmetError, silent
+from .looking import Cuts, Looker, View, jumped, mostly, mouth_seen
 from ..io.assets import asset
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-004
@@ -93,39 +94,102 @@ class Track:
     points:np.ndarray  # float32 [T, 478, 3], pixels; NaN where no face was found
     best:int=0  # the frame that scored highest, where `track` was given a score
     frame:np.ndarray|None=None  # uint8 [H, W, 3], that frame
+    later:tuple=()  # of (first, best, frame) for each shot after the first
+    notes:tuple=()  # sentences: what is doubtful about it
 
     @property
     def found(self): return np.isfinite(self.points).all((1, 2))  # bool [T]
 
     def __len__(self): return len(self.points)
 
+    def shots(self) -> list:  # of (first frame, Track)
+        "The clip from cut to cut, each part a track of its own."
+        rows = [(0, self.best, self.frame), *self.later]
+        ends = [row[0] for row in rows[1:]] + [len(self)]
+        return [(a, Track(self.points[a:z], best - a, frame)) for (a, best, frame), z in zip(rows, ends)]
+
+    @property
+    def bests(self): return [self.best, *(best for _, best, _ in self.later)]  # a frame of each shot
+
+    def scaled(self, k:float, frame):  # frame: function (number, frame) -> that frame as large -> Track
+        "The same clip in another size."
+        later = tuple((a, b, frame(b, f)) for a, b, f in self.later)
+        return replace(self, points=(self.points*k).astype(np.float32), frame=frame(self.best, self.frame), later=later)
+
     def repeat(self, n:int):  # -> Track
         "The same n times over: one look at a still image serves for all its frames."
         return replace(self, points=np.repeat(self.points, n, 0))
 
-# %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-013
+# %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-035
 SETTLE = 4  # extra looks at the first frame of a face: the tracker homes in on it
+AGAIN = 10  # a lost face is looked for closely in every so-manyth frame
 
+class Follower:
+    "Finds one face frame after frame, and looks closer where it is lost."
+    def __init__(self, find:Finder, look:Looker):
+        self.find, self.look, self.view, self.lost, self.last, self.notes = find, look, View(), 0, None, set()
+
+    def close_look(self, frame, i):
+        views = self.look.views(frame)
+        if len(views) > 1: raise two_faces(i)
+        self.view = views[0] if views else View()
+        if self.view.turn: self.notes.add(TURNED[self.view.turn])
+
+    def __call__(self, i:int, frame, new:bool):  # -> float32 [478, 3], or None
+        "The face in frame i; `new`: it begins a shot."
+        if new or self.lost % AGAIN == 1 or (not self.lost and self.view.leaves(self.last, frame)):
+            self.close_look(frame, i)
+            if i and new: self.find(np.zeros((64, 64, 3), np.uint8))  # forget where the last face was
+            self.lost = max(self.lost, 1)
+        part = self.view.of(frame)
+        if self.lost: [self.find(part) for _ in range(SETTLE)]
+        faces = self.find(part)
+        self.last, self.lost = (self.view.back(faces[0], frame), 0) if faces else (None, self.lost + 1)
+        return self.last
+
+TURNED = {2: "the face is upside down: it is edited so, but turn the video if that is not meant",
+          **dict.fromkeys((1, 3), "the face lies on its side: it is edited so, but turn the video if that is not meant")}
+
+def two_faces(i): return CmetError(f"there are two faces in frame {i}", "cut one out: cmet crop VIDEO --face largest")
+
+# %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-013
 def track(
     frames,  # iterable of uint8 [H, W, 3], read once, one at a time
     every:int=50,  # a look for a second face every so many frames
-    score=None,  # function: points -> float; the frame with the highest score is kept
+    score=None,  # function: points -> float; the frame with the highest score is kept, of each shot
 ) -> Track:
     "Follow the one face of a clip; raises `CmetError` where there is none, or more than one."
-    found, top = [], (-np.inf, 0, None)
-    with finder() as find, finder(faces=2, follow=False) as count:
+    found, shown, tops, cuts = [], [], [], Cuts()
+    with finder() as find, finder(faces=2, follow=False) as count, Looker() as look:
+        follow = Follower(find, look)
         for i, frame in enumerate(frames):
-            if i%every == 0 and len(count(frame)) > 1:
-                raise CmetError(f"there are two faces in frame {i}", "cut one out: cmet crop VIDEO --face largest")
-            if i == 0 or np.isnan(found[-1]).any(): [find(frame) for _ in range(SETTLE)]
-            faces = find(frame)
-            found.append(faces[0] if faces else np.full((478, 3), np.nan, np.float32))
-            if faces and score and score(faces[0]) > top[0]: top = score(faces[0]), i, frame
-    result = Track(np.array(found, np.float32).reshape(-1, 478, 3), *top[1:])
-    if not result.found.any():
-        raise CmetError(f"no face was found in {len(result)} frames",
-                        "use a video that shows a face from the front")
-    return result
+            new, last = cuts(frame) or i == 0, follow.last
+            if (new or i%every == 0) and len(count(frame)) > 1: raise two_faces(i)
+            face = last if last is not None and cuts.same else follow(i, frame, new)
+            if not new and jumped(last, face): new, face = True, follow(i, frame, True)
+            shown.append(face is None or mouth_seen(frame, face))
+            found.append(np.full((478, 3), np.nan, np.float32) if face is None else face)
+            if new: tops.append([i, -np.inf, i, None])
+            if face is not None and score and shown[-1] and score(face) > tops[-1][1]: tops[-1][1:] = score(face), i, frame
+    return _tracked(found, ~mostly(~np.array(shown)), tops or [[0, 0, 0, None]], follow.notes)
+
+def _tracked(found, shown, tops, notes):
+    "A `Track` of what `track` found: points under a cover are taken out, and what is doubtful is said."
+    points = np.array(found, np.float32).reshape(-1, 478, 3)
+    seen = np.isfinite(points).all((1, 2))
+    covered = seen & ~shown
+    notes = [*sorted(notes)]
+    if covered.any(): notes.append(f"the mouth is covered in {covered.sum()} of {len(points)} frames; they stay as they are")
+    n, first = len(tops) - 1, tops[min(1, len(tops) - 1)][0]
+    if n: notes.append(f"the picture cuts {n} time{'s'*(n > 1)}, first at frame {first}: each part is treated by itself")
+    if not seen.any():
+        raise CmetError(f"no face was found in {len(points)} frames",
+                        "use a video that shows a face from the front, at least 60 pixels high")
+    if covered.sum() == seen.sum():
+        raise CmetError(f"the mouth is not to be seen in any of {len(points)} frames", "use a video that shows the whole face")
+    points[covered] = np.nan
+    (_, _, best, frame), *rest = tops
+    return Track(points, best, frame, tuple((a, b, f) for a, _, b, f in rest), tuple(notes))
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-016
 def align(
