@@ -401,3 +401,52 @@ def test_no_frame_is_lost_whatever_the_rate(tmp_path, gaps, rate):
     got = [round(f.mean()) for f in source.frames()]
     assert len(set(got)) == len(stamps) and abs(float(source.fps) - rate) < .1*rate
     assert abs(len(got)/float(source.fps) - stamps[-1]/1000) < .15
+
+
+def hdr(path, image, curve, primaries):
+    "A film of one picture, stored as phones store it: 10 bits, another curve, wider colours, white at 203 cd/m²."
+    from cmet.io.colour import HLG, PQ, TO_709
+    light = (image/255.)**2.4
+    if primaries in TO_709: light = (light @ np.linalg.inv(TO_709[primaries]).T).clip(0)
+    if curve == PQ:
+        y = (light*203/10000)**.1593017578125
+        v = ((.8359375 + 18.8515625*y)/(1 + 18.6875*y))**78.84375
+    elif curve == HLG:
+        shown = light*203/1000
+        luma = np.maximum(shown @ [.2627, .678, .0593], 1e-9)[..., None]
+        e = shown*luma**(1/1.2 - 1)
+        v = np.where(e <= 1/12, np.sqrt(3*e), .17883277*np.log(np.maximum(12*e - .28466892, 1e-9)) + .55991073)
+    else: v = light**(1/2.4)
+    kr, kb = (.2627, .0593) if primaries == 9 else (.2126, .0722)
+    y = v @ [kr, 1 - kr - kb, kb]
+    planes = [y*876 + 64, (v[..., 2] - y)/(2 - 2*kb)*896 + 512, (v[..., 0] - y)/(2 - 2*kr)*896 + 512]
+    with av.open(str(path), "w") as out:
+        s = out.add_stream("ffv1", rate=25)
+        s.height, s.width, s.pix_fmt = *image.shape[:2], "yuv444p10le"
+        c = s.codec_context
+        c.color_trc, c.color_primaries, c.colorspace, c.color_range = curve, primaries, 9 if primaries == 9 else 1, 1
+        for i in range(3):
+            f = av.VideoFrame(*image.shape[1::-1], "yuv444p10le")
+            for plane, values in zip(f.planes, planes):
+                row = np.zeros((plane.height, plane.line_size//2), np.uint16)
+                row[:, :image.shape[1]] = values.round().clip(0, 1023)
+                plane.update(row.tobytes())
+            f.pts, f.time_base = i, Fraction(1, 25)
+            f.color_trc, f.color_primaries, f.colorspace, f.color_range = curve, primaries, 9 if primaries == 9 else 1, 1
+            out.mux(s.encode(f))
+        out.mux(s.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name,curve,primaries", [("HLG", 18, 9), ("PQ", 16, 9), ("PQ with P3", 16, 12), ("wide", 14, 9), ("P3", 1, 12)])
+def test_hdr_and_wide_colours_look_as_they_do_in_a_player(tmp_path, name, curve, primaries):
+    "All but highlights come back as they were filmed, and are written as BT.709."
+    image = (FACE*.9).astype(np.uint8)
+    source = open_video(hdr(tmp_path/"h.mkv", image, curve, primaries))
+    got = next(source.frames())
+    assert np.abs(got.astype(int) - image).mean() < 2, (got.mean((0, 1)), image.mean((0, 1)))
+    out = write_video(tmp_path/"o.mp4", source.frames(), source.fps)
+    with av.open(str(out)) as c:
+        f = next(c.decode(video=0))
+        assert (f.color_trc, f.color_primaries, f.colorspace) == (1, 1, 1)
+    assert psnr(next(open_video(out).frames()), image) > 32

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core import CmetError
 from .clock import Clock, read_clock, rejoined, ticks
+from .colour import is_foreign, to_709
 from .files import atomic, check_file, new_mp4, opened, video_stream
 from .sound import read_audio, resample, write_audio
 
@@ -31,7 +32,10 @@ def _exact():
 def _rgb(frame):
     "uint8 [H, W, 3], turned upright where the camera was held on its side."
     turns = (getattr(frame, "rotation", 0) or 0)//90 % 4  # counter-clockwise, as rot90 counts
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24", interpolation=_exact()), turns))
+    colours = [int(getattr(frame, k, 0) or 0) for k in ("color_trc", "color_primaries")]
+    foreign = is_foreign(*colours)
+    image = frame.to_ndarray(format="rgb48le" if foreign else "rgb24", interpolation=_exact())
+    return np.ascontiguousarray(np.rot90(to_709(image, *colours) if foreign else image, turns))
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-006
 def _decode(path, clock):
