@@ -370,3 +370,16 @@ def test_what_changes_is_moved_again(codec, face, monkeypatch):
     assert moves(codec, monkeypatch, light, face.repeat(6), rows(6, AU12=3))[1] == 6
     film = [np.roll(PHOTO, min(i, 3), 1) for i in range(40)]
     assert moves(codec, monkeypatch, film, codec.track(film), rows(40, AU12=3))[1] < 20
+
+
+def test_the_explorer_keeps_shots_apart(codec, tmp_path):
+    "Small and large, each shot is edited as itself."
+    from cmet.explorer.preview import full, open_clip
+    from cmet.io.media import write_video
+    film = [at(20, 220, 220, (480, 640))]*6 + [at(300, 20, 330, (480, 640))]*6
+    clip = open_clip(write_video(tmp_path/"a.mp4", film, 25), codec)
+    assert len(clip.track.shots()) == len(clip.proof.track.shots()) == 2
+    for part, i in ((clip, 2), (clip, 9), (clip.proof, 9), (full(clip, 9), 9)):
+        frame, edited = part.frames[i], part.edit(i, rows(1, AU12=4)[0])
+        x, changed = frame.shape[1]//2, np.abs(edited.astype(int) - frame).sum((0, 2))
+        assert changed.any() and (changed[x:].sum() > changed[:x].sum()) == (i > 5)
