@@ -218,3 +218,15 @@ def test_in_a_data_set_names_that_are_not_utf8_are_left_out_and_counted(tmp_path
         if argv[0] != "eval": assert "2 names in" in told.err and r"first 'Zo\xe9': rename them" in told.err and "1 clips of 1 speakers" in told.out
     check(main(["encode", str(tmp_path/"d"), "-o", latin(tmp_path, "é")]), capsys.readouterr().err, "not UTF-8")
     check(main(["encode", latin(tmp_path/"d", "Zoé"), "-o", str(tmp_path/"e")]), capsys.readouterr().err, "not UTF-8")
+
+
+def test_what_macos_leaves_beside_speech_is_not_heard(folder, tmp_path):
+    from cmet.edit.request import speech_files
+    (tmp_path/"speech"/"__MACOSX").mkdir(parents=True)
+    for name in "a.wav", "__MACOSX/a.wav": (tmp_path/"speech"/name).write_bytes((folder/"speech.wav").read_bytes())
+    for name in "._a.wav", ".b.wav": (tmp_path/"speech"/name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(4072))
+    stored = tmp_path/"speech"/"egemaps_features"
+    stored.mkdir()
+    for name in "._c.npy", "c.npy": np.save(stored/name, np.zeros(88))
+    (tmp_path/"link").symlink_to("speech")
+    for place in "speech", "link": assert [p.name for p in speech_files(tmp_path/place)] == ["a.wav", "c.npy"]

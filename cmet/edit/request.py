@@ -15,7 +15,7 @@ import numpy as np
 
 from ..core import CmetError, builtin
 from ..corpus.encode import face_codec
-from ..io.files import check_file
+from ..io.files import check_file, walk
 from ..speech.encoders import BEST, sidecar, speech_encoder
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-005
@@ -39,9 +39,10 @@ SOUNDS = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".aac", ".ai
 
 def _in_folder(folder, encoder):
     "Recordings of a folder by name, then features that have no recording."
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SOUNDS)
+    files = [p for p in walk(folder, deep=False) if p.suffix.lower() in SOUNDS]
     stored = sidecar(folder/"x.wav", encoder).parent
-    files += sorted(p for p in stored.glob("*.npy") if p.stem not in {f.stem for f in files})
+    told = walk(stored, deep=False) if stored.is_dir() else []
+    files += [p for p in told if p.suffix == ".npy" and p.stem not in {f.stem for f in files}]
     if files: return files
     raise CmetError(f"no sound files in folder '{folder}'", "name a folder of wav, flac, mp3 or m4a files")
 
