@@ -261,6 +261,17 @@ def test_killed_at_chosen_steps_and_inside_a_write(whole, tmp_path):
     assert not list(tmp_path.glob(".*.tmp")) and len(list(tmp_path.glob("step-*"))) == 2
 
 
+def test_a_folder_belongs_to_one_training_at_a_time(tmp_path):
+    "Another program's files are left alone, and a second training does not write between the first one's."
+    from cmet.train.checkpoint import claimed
+    for name in (".other.tmp", ".step-00000003.safetensors.1.tmp"): (tmp_path/name).touch()
+    with claimed(tmp_path):
+        p = program(tmp_path, 6)
+        assert p.returncode and "another process trains in" in p.err and not list(tmp_path.glob("step-*"))
+    assert program(tmp_path, 6).returncode == 0
+    assert [f.name for f in tmp_path.glob(".*.tmp")] == [".other.tmp"]
+
+
 def test_killed_from_outside_at_random_moments(whole, tmp_path):
     kills, luck = 0, random.Random(os.getpid())
     for _ in range(4):

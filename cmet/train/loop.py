@@ -18,7 +18,7 @@ import torch
 
 from ..align import info_nce, supcon
 from ..core import CmetError, device as choose_device
-from .checkpoint import flatten, keep_checkpoint, last_checkpoint, save_tensors, unflatten
+from .checkpoint import claimed, flatten, keep_checkpoint, last_checkpoint, save_tensors, unflatten
 from .losses import directional, focal_mse, mse, objective
 from .pairs import Deck, Sampler, fingerprint, split
 from .parallel import join, together
@@ -166,7 +166,7 @@ class Trainer(Stepper):
 
     def run(self, progress:bool=False) -> "Trainer":
         "Train to the last step, or until validation stops gaining; ends with the best weights in the model."
-        with self.dice.roll(): return run(self, progress)
+        with claimed(None if self.rank else self.folder), self.dice.roll(): return run(self, progress)
 
 # %% ../../nbs/60_method/30_train/70_loop.ipynb #70_loop-018
 def validate(t) -> dict:
