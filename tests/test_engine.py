@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cmet.core import CmetError
-from cmet.io.jobs import Failure, each, share
+from cmet.io.jobs import Failure, _environment, each, share
 
 HERE = Path(__file__).parent
 
@@ -161,3 +161,15 @@ if __name__ == "__main__": list(each(sleeper, [(Path({str(tmp_path)!r}), k) for 
     pids = wait_for(lambda: len(found := list(tmp_path.glob("[0-9]*"))) == 2 and [int(p.name) for p in found])
     parent.kill(); parent.wait()
     wait_for(lambda: not any(map(lives, pids)))
+
+
+def test_a_worker_that_starts_touches_no_variable_but_its_own(monkeypatch):
+    "Other threads read and write the environment at any moment."
+    monkeypatch.setenv("CMET_MINE", "before")
+    monkeypatch.delenv("CMET_THEIRS", raising=False)
+    monkeypatch.setattr(type(os.environ), "clear", lambda self: pytest.fail("the environment was emptied"))
+    with _environment({"CMET_MINE": "1", "CMET_NEW": "1"}):
+        assert os.environ["CMET_MINE"] == os.environ["CMET_NEW"] == "1"
+        os.environ["CMET_THEIRS"] = "set by another thread"
+    assert os.environ["CMET_MINE"] == "before" and "CMET_NEW" not in os.environ
+    assert os.environ.pop("CMET_THEIRS") == "set by another thread"

@@ -88,12 +88,12 @@ class Died(Exception):
 @contextmanager
 def _environment(extra:dict):
     "Environment variables for a process that starts now."
-    old = dict(os.environ)
+    old = {k: os.environ.get(k) for k in extra}  # only these: other threads read and set the others meanwhile
     os.environ.update(extra)
     try: yield
     finally:
-        os.environ.clear()
-        os.environ.update(old)
+        for k in extra: os.environ.pop(k, None)
+        os.environ.update({k: v for k, v in old.items() if v is not None})
 
 # %% ../../nbs/10_io/60_jobs.ipynb #60_jobs-013
 class Process:
