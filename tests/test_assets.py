@@ -434,6 +434,17 @@ def test_two_at_once(server, places):
         fetch(f"{server.url}/big.bin", places/"big.bin")
 
 
+def test_a_download_is_nobody_elses_until_it_has_its_name(server, places, monkeypatch):
+    fcntl, part = pytest.importorskip("fcntl"), places/"big.bin.part"
+    def look(path):
+        with pytest.raises(CmetError, match="another process"), download.alone(path): pass
+    fetch(f"{server.url}/big.bin", places/"big.bin", check=look, progress=False)
+    part.write_bytes(b"half")
+    monkeypatch.setattr(fcntl, "flock", lambda *_: os.replace(part, places/"big.bin"))  # the other one was quicker
+    with pytest.raises(CmetError, match="finished by another process"), download.alone(part): pass
+    assert (places/"big.bin").read_bytes() == b"half"
+
+
 @pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_download_says_what_is_kept(server, places, sig):
     "The whole command, killed while the connection stands still."

@@ -96,6 +96,8 @@ def alone(
         except BlockingIOError as e:
             raise CmetError(f"'{part}' is being written by another process", "wait for it") from e
         except OSError: pass  # a file system without locks
+        if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
+            raise CmetError(f"'{part}' was finished by another process", "start again")  # not ours any more
         try: yield file
         finally:
             if not os.fstat(file.fileno()).st_size:
@@ -187,12 +189,14 @@ def fetch(
     "Download a file: resumed where it was cut, checked, and named only when it is right."
     part = Path(path).with_name(Path(path).name + ".part")
     with _in_words(address, part):
-        with alone(part) as file: _persist(tries, file, part, address, size, timeout, progress)
-        if not part.exists(): raise Unreachable("nothing comes from that address", "try again later")
-        try: (check or str)(part)
-        except CmetError:
-            part.unlink(); _note(part).unlink(missing_ok=True)
-            raise
-        os.replace(part, path)
-        _note(part).unlink(missing_ok=True)
+        with alone(part) as file:  # up to its name: who gets the lock after us finds no part to write to
+            _persist(tries, file, part, address, size, timeout, progress)
+            if not os.fstat(file.fileno()).st_size:
+                raise Unreachable("nothing comes from that address", "try again later")
+            try: (check or str)(part)
+            except CmetError:
+                part.unlink(); _note(part).unlink(missing_ok=True)
+                raise
+            os.replace(part, path)
+            _note(part).unlink(missing_ok=True)
     return Path(path)
