@@ -27,7 +27,7 @@ class Latest:
         "This is wished for now; whatever waited is forgotten."
         with self.bell:
             self.wish = [wish]
-            if self.thread is None and not self.closed:
+            if not (self.closed or self.thread and self.thread.is_alive()):  # `fail` itself may have ended it
                 self.thread = threading.Thread(target=_run, args=(weakref.ref(self), self.bell), daemon=True)
                 self.thread.start()
             self.bell.notify_all()
