@@ -318,3 +318,18 @@ def test_ray_gives_the_same(tmp_path, monkeypatch):
     assert [v and v[0] for _, v, _ in rows] == ["a", None, None, "b"] and "died" in rows[2][2]
     assert rows[1][2] == "CmetError: file 'a.wav' is silent: record it again"
     assert not ray.is_initialized() and not (tmp_path/"home"/".ray").exists(), "no token is left in the home folder"
+
+
+def test_threads_are_fixed_for_an_encoder_by_name_and_as_an_object():
+    import torch
+
+    from cmet.corpus.encode import Tools, _threads_kept
+    from cmet.speech.encoders import speech_encoder
+    with _threads_kept():
+        for made in ("emotion2vec-large", speech_encoder("emotion2vec-large")):
+            torch.set_num_threads(2)
+            Tools(made)
+            assert torch.get_num_threads() == 1
+        torch.set_num_threads(2)
+        Tools(speech_encoder("whisper"))
+        assert torch.get_num_threads() == 2

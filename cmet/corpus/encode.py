@@ -61,7 +61,8 @@ class Tools:
     def __init__(self, encoder=None, codec=None):
         self.encoder = speech_encoder(encoder) if isinstance(encoder, (str, Path)) else encoder
         self.codec = face_codec(codec)
-        if "emotion2vec" in str(encoder) or str(codec) == "edtalk":
+        named = [str(getattr(made, "name", "")) for made in (self.encoder, self.codec)]  # also of objects
+        if named[0].startswith("emotion2vec") or named[1] == "edtalk":
             import torch
             torch.set_num_threads(1)
 
