@@ -127,3 +127,11 @@ def test_venv_line(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=tmp_path, check=True)
     run = subprocess.run(["bash", "-c", lines(".")[0] + " && which python"], cwd=tmp_path, check=True, **TEXT)
     assert run.stdout.strip() == str(tmp_path/".venv"/"bin"/"python")
+
+
+def test_changelog_knows_every_mapper():
+    from cmet.mappers.registry import MAPPERS
+    text = (Path(__file__).resolve().parents[1]/"CHANGELOG.md").read_text("utf-8")
+    numbers = "no one two three four five six seven eight nine ten eleven twelve".split()
+    line = next(x for x in text.splitlines() if "mappers to fit" in x)
+    assert line == f"- {numbers[len(MAPPERS)].title()} mappers to fit: {', '.join(MAPPERS)}."
