@@ -333,3 +333,24 @@ def test_threads_are_fixed_for_an_encoder_by_name_and_as_an_object():
         torch.set_num_threads(2)
         Tools(speech_encoder("whisper"))
         assert torch.get_num_threads() == 2
+
+
+def test_a_corpus_by_name_is_encoded_again_when_its_files_or_its_encoder_change(tmp_path, monkeypatch):
+    "The encoder may be a folder; what is kept is told by contents."
+    from types import SimpleNamespace
+
+    from cmet import corpora, speech
+    from cmet.corpus.corpus import read_corpus
+    card, made, data = {"version": "1"}, [], tmp_path/"data"
+    data.mkdir()
+    (data/"a.wav").write_bytes(b"one")
+    monkeypatch.setenv("CMET_CACHE", str(tmp_path/"cache"))
+    monkeypatch.setattr(corpora, "find_data", lambda name: data)
+    monkeypatch.setattr(speech, "speech_encoder", lambda e, **o: SimpleNamespace(name="small", card=lambda: dict(card)))
+    monkeypatch.setitem(corpora.MADE, "ravdess", lambda *_: made.append(1) or read_corpus("studio"))
+    ask = lambda: corpora.open_corpus("ravdess", str(tmp_path/"models"/"small")) and len(made)
+    assert [ask(), ask()] == [1, 1] and all(p.parent.name == "corpora" for p in (tmp_path/"cache").rglob("ravdess-*"))
+    (data/"a.wav").write_bytes(b"other")
+    assert [ask(), ask()] == [2, 2], "the same name, other contents"
+    card["version"] = "2"
+    assert [ask(), ask()] == [3, 3], "the same name, other weights"

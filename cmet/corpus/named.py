@@ -14,6 +14,7 @@ from pathlib import Path
 import cmet
 from ..core import CmetError, cache_dir, find_data
 from ..io.files import make_folder, walk
+from ..io.resume import stamp
 
 # %% ../../nbs/40_corpus/80_named.ipynb #80_named-004
 def _ravdess(encoder, folder):
@@ -39,19 +40,20 @@ MADE = {"ravdess": _ravdess, "studio": _studio}
 
 def open_corpus(
     name:str,  # "studio", "ravdess", or a corpus folder
-    encoder:str="egemaps",  # for the first two; a folder has its own
+    encoder:str="egemaps",  # for the first two, a name or the folder of a model; a corpus folder has its own
 ):  # -> Corpus
     "A corpus by name, encoded at the first call and read from the cache at the next."
     from cmet.corpus.corpus import read_corpus, write_corpus
     from cmet.speech.encoders import speech_encoder
     if name not in MADE or (name, encoder) == ("studio", "egemaps"): return read_corpus(name)
     from filelock import FileLock
-    found = find_data(name)
-    names = sorted(p.name for p in walk(found) if p.suffix) if found else []
-    mark = hashlib.sha256(json.dumps([cmet.__version__, names]).encode()).hexdigest()[:8]
-    kept = make_folder(cache_dir()/"corpora")/f"{name}-{encoder}-{mark}"
+    found, made = find_data(name), speech_encoder(encoder, cache=name != "studio")
+    files = sorted([str(p.relative_to(found)), *stamp(p)[1:]] for p in walk(found) if p.suffix) if found else []
+    facts = json.dumps([cmet.__version__, made.card(), files])
+    mark = hashlib.sha256(facts.encode()).hexdigest()[:8]
+    kept = make_folder(cache_dir()/"corpora")/f"{name}-{made.name}-{mark}"
     with FileLock(f"{kept}.lock"):
         if not kept.is_dir():
             with tempfile.TemporaryDirectory() as sound:
-                write_corpus(MADE[name](speech_encoder(encoder, cache=name != "studio"), sound), kept)
+                write_corpus(MADE[name](made, sound), kept)
     return read_corpus(kept)
