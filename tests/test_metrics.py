@@ -196,3 +196,19 @@ def test_judges_read_most_real_clips():
         results.append((path.stem.split("_")[2], judges.verdict(p)))
     right = judges.judge_table(results).right
     assert right["neutral"] == 2 and right["all"] - 2 >= 8, results
+
+
+@pytest.mark.skipif(not any(p.is_file() for p in candidates("face_landmarker.task")), reason="face_landmarker.task is not here")
+def test_a_video_is_tracked_with_a_mediapipe_that_has_no_solutions():
+    "The newer interface looks at each picture anew unless it is told that they follow each other; then points tremble more."
+    import mediapipe as mp
+
+    from cmet.core import builtin
+    from cmet.face.landmarks import _tasks
+    from cmet.io.media import open_video
+    frames, trembling = list(open_video(builtin("portrait.mp4")).frames())[20:30], {}
+    for follow in (True, False):
+        look = _tasks(mp, 1, follow)
+        points = np.array([[[p.x, p.y] for p in look(f)[0]] for f in frames])
+        trembling[follow] = np.abs(np.diff(points, axis=0)).mean()
+    assert trembling[True] < .8*trembling[False]

@@ -9,6 +9,7 @@ __all__ = ['POINTS', 'OVAL', 'EYES', 'LIDS', 'LIPS_TOP', 'LIPS_LOW', 'UPPER_LIP'
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-002
 import functools
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,9 +84,13 @@ def _bundled(mp, faces, follow):
 
 def _tasks(mp, faces, follow):
     from mediapipe.tasks.python import BaseOptions, vision
-    options = vision.FaceLandmarkerOptions(BaseOptions(str(asset("face_landmarker.task"))), num_faces=faces)
-    net = vision.FaceLandmarker.create_from_options(options)
-    return net, lambda f: net.detect(mp.Image(mp.ImageFormat.SRGB, np.ascontiguousarray(f))).face_landmarks
+    mode = vision.RunningMode.VIDEO if follow else vision.RunningMode.IMAGE
+    file = BaseOptions(str(asset("face_landmarker.task")))
+    options = vision.FaceLandmarkerOptions(file, mode, num_faces=faces)
+    net, clock = vision.FaceLandmarker.create_from_options(options), itertools.count(0, 40)  # it asks for ms
+    image = lambda f: mp.Image(mp.ImageFormat.SRGB, np.ascontiguousarray(f))
+    if not follow: return net, lambda f: net.detect(image(f)).face_landmarks
+    return net, lambda f: net.detect_for_video(image(f), next(clock)).face_landmarks
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-012
 @dataclass
