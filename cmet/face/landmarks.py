@@ -185,8 +185,10 @@ def _tracked(found, shown, tops, notes):
     covered = seen & ~shown
     notes = [*sorted(notes)]
     if covered.any(): notes.append(f"the mouth is covered in {covered.sum()} of {len(points)} frames; they stay as they are")
-    n, first = len(tops) - 1, tops[min(1, len(tops) - 1)][0]
-    if n: notes.append(f"the picture cuts {n} time{'s'*(n > 1)}, first at frame {first}: each part is treated by itself")
+    starts = [row[0] for row in tops]
+    shots = [a for a, z in zip(starts, [*starts[1:], len(points)]) if seen[a:z].any()]  # a cut to no face parts nothing
+    n, first = len(shots) - 1, (shots[1:] or [0])[0]
+    if n > 0: notes.append(f"the picture cuts {n} time{'s'*(n > 1)}, first at frame {first}: each part is treated by itself")
     if not seen.any():
         raise CmetError(f"no face was found in {len(points)} frames",
                         "use a video that shows a face from the front, at least 60 pixels high")

@@ -10,7 +10,6 @@ __all__ = ['SURER', 'SMALLEST', 'CUT', 'SUDDEN', 'JUMP', 'GROWTH', 'LIP_RIM', 'L
 # %% ../../nbs/30_face/05_looking.ipynb #05_looking-003
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from ..core import silent
@@ -129,6 +128,7 @@ class Cuts:
 
     def __call__(self, frame) -> bool:  # uint8 [H, W, 3]
         "Is this frame's picture another than the last one's?"
+        import cv2
         now = cv2.resize(frame, (32, 32), interpolation=cv2.INTER_AREA).astype(np.float32)
         change = 0. if self.last is None else float(np.abs(now - self.last).mean())
         new = change > max(CUT, SUDDEN*self.usual)
@@ -155,6 +155,7 @@ DARKEST = .2  # of the skin's lightness: more contrast than this at the eyes is 
 
 def square_on(frame, points, a:int, b:int):  # uint8 [H, W, 3], [468+, 2+], two points -> (Lab float32 [80, 80, 3], points in it)
     "The part of a face around two points, level and of one size."
+    import cv2
     flat = np.asarray(points, np.float64)[:, :2]
     along, size = flat[b] - flat[a], max(np.linalg.norm(flat[b] - flat[a]), 1e-6)
     c, s = along*SQUARE/(2*REACH)/size**2
@@ -165,6 +166,7 @@ def square_on(frame, points, a:int, b:int):  # uint8 [H, W, 3], [468+, 2+], two 
 
 def mouth_seen(frame, points) -> bool:
     "Does the picture show lips where the mesh has them?"
+    import cv2
     (lab, at), (eyes, _) = square_on(frame, points, 61, 291), square_on(frame, points, 33, 263)
     fill = lambda rows: cv2.fillPoly(np.zeros((SQUARE, SQUARE), np.uint8), [at[rows].round().astype(np.int32)], 1)
     grown = lambda mask, n: cv2.dilate(mask, np.ones((n, n), np.uint8))
