@@ -339,14 +339,15 @@ def test_a_corpus_by_name_is_encoded_again_when_its_files_or_its_encoder_change(
     "The encoder may be a folder; what is kept is told by contents."
     from types import SimpleNamespace
 
-    from cmet import corpora, speech
+    from cmet.corpus import named as corpora
     from cmet.corpus.corpus import read_corpus
+    from cmet.speech import encoders
     card, made, data = {"version": "1"}, [], tmp_path/"data"
     data.mkdir()
     (data/"a.wav").write_bytes(b"one")
     monkeypatch.setenv("CMET_CACHE", str(tmp_path/"cache"))
     monkeypatch.setattr(corpora, "find_data", lambda name: data)
-    monkeypatch.setattr(speech, "speech_encoder", lambda e, **o: SimpleNamespace(name="small", card=lambda: dict(card)))
+    monkeypatch.setattr(encoders, "speech_encoder", lambda e, **o: SimpleNamespace(name="small", card=lambda: dict(card)))
     monkeypatch.setitem(corpora.MADE, "ravdess", lambda *_: made.append(1) or read_corpus("studio"))
     ask = lambda: corpora.open_corpus("ravdess", str(tmp_path/"models"/"small")) and len(made)
     assert [ask(), ask()] == [1, 1] and all(p.parent.name == "corpora" for p in (tmp_path/"cache").rglob("ravdess-*"))

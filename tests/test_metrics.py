@@ -208,7 +208,8 @@ def test_a_video_is_tracked_with_a_mediapipe_that_has_no_solutions():
     from cmet.io.media import open_video
     frames, trembling = list(open_video(builtin("portrait.mp4")).frames())[20:30], {}
     for follow in (True, False):
-        look = _tasks(mp, 1, follow)
+        net, look = _tasks(mp, 1, follow)
         points = np.array([[[p.x, p.y] for p in look(f)[0]] for f in frames])
         trembling[follow] = np.abs(np.diff(points, axis=0)).mean()
+        net.close()
     assert trembling[True] < .8*trembling[False]
