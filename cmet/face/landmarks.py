@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core import CmetError, silent
-from .looking import Cuts, Looker, View, jumped, mostly, mouth_seen
+from .looking import Cuts, Looker, Network, View, jumped, mostly, mouth_seen
 from ..io.assets import asset
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-004
@@ -49,7 +49,7 @@ def triangles() -> np.ndarray:  # int32 [852, 3]
     return np.array([e.start for e in edges], np.int32).reshape(-1, 3)
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-008
-class Finder:
+class Finder(Network):
     "Finds the faces of a picture; one finder serves one video, and is closed after it."
     def __init__(self,
                  faces:int=1,  # how many faces to look for
@@ -65,17 +65,7 @@ class Finder:
         size = np.float32([frame.shape[1], frame.shape[0], frame.shape[1]])
         with silent(): return [np.array([[p.x, p.y, p.z] for p in marks], np.float32)*size for marks in self.look(frame)]
 
-    def close(self):
-        "End the network's threads and give its memory back: without this both stay until the program ends."
-        if self.net is not None: self.net.close()
-        self.net = None
-
-    def __enter__(self): return self
-    def __exit__(self, *error): self.close()
-    def __del__(self):
-        if getattr(self, "net", None) is not None: self.close()
-
-finder = Finder
+finder = Finder  # in lower case, as what it makes is called like a function
 
 def _bundled(mp, faces, follow):
     net = mp.solutions.face_mesh.FaceMesh(static_image_mode=not follow, max_num_faces=faces,

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SURER', 'SMALLEST', 'CUT', 'SUDDEN', 'JUMP', 'GROWTH', 'LIP_RIM', 'LIP_LINE', 'SQUARE', 'REACH', 'PLAIN', 'ALIKE',
-           'DARKEST', 'View', 'parts', 'apart', 'around', 'Looker', 'Cuts', 'jumped', 'square_on', 'mouth_seen',
-           'mostly']
+           'DARKEST', 'View', 'parts', 'apart', 'around', 'Network', 'Looker', 'Cuts', 'jumped', 'square_on',
+           'mouth_seen', 'mostly']
 
 # %% ../../nbs/30_face/05_looking.ipynb #05_looking-003
 from dataclasses import dataclass
@@ -73,13 +73,26 @@ def around(box, shape, size=3.) -> tuple:  # -> (left, top, right, bottom), a sq
     return x, y, x + side, y + side
 
 # %% ../../nbs/30_face/05_looking.ipynb #05_looking-009
-class Looker:
+class Network:
+    "What holds a network with threads of its own: `close`, or a `with` block, ends them and gives the memory back."
+    net = None
+
+    def close(self):
+        if self.net is not None: self.net.close()
+        self.net = None
+
+    def __enter__(self): return self
+    def __exit__(self, *error): self.close()
+    def __del__(self): self.close()
+
+class Looker(Network):
     "Finds faces with a score. Where MediaPipe no longer carries the network, it finds none and raises no doubt."
     def __init__(self):
         with silent():
             import mediapipe as mp
             old = hasattr(mp, "solutions")
             self.net = mp.solutions.face_detection.FaceDetection(min_detection_confidence=.5) if old else None
+            self.hits(np.zeros((64, 64, 3), np.uint8))  # the network's threads say what they have to say now
 
     def hits(self, frame) -> list:  # of (score, (left, top, right, bottom) in pixels)
         "The faces the network sees at one look."
@@ -109,14 +122,6 @@ class Looker:
             return [View(self.turned(frame, around(hits[0][1], frame.shape[:2])))]
         boxes = [around(box, frame.shape[:2]) for _, box in self.small(frame)]
         return [View(self.turned(frame, box), box) for box in boxes]
-
-    def close(self):
-        "End the network's threads."
-        if self.net is not None: self.net.close()
-        self.net = None
-
-    def __enter__(self): return self
-    def __exit__(self, *error): self.close()
 
 # %% ../../nbs/30_face/05_looking.ipynb #05_looking-012
 CUT, SUDDEN = 12, 4  # mean change in grey levels; and as a multiple of what was usual before
