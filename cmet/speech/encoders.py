@@ -14,7 +14,7 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -140,7 +140,7 @@ class SpeechEncoder:
     def card(self) -> dict:
         "What made the numbers, for a corpus' meta data and an edit's provenance."
         try: made_by = self.version
-        except CmetError: made_by = "unknown: features stored beside the audio"  # the weights are not here
+        except CmetError: made_by = "unknown: the encoder itself is not here"  # stored features, or emotions by name
         return dict(name=self.name, dim=self.dim, version=made_by, licence=self.licence)
 
 # %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-066
@@ -168,10 +168,17 @@ class OpenSmile(SpeechEncoder):
         super().__init__(**options)
         self.name, (self.set, self.dim) = name, SMILE[name]
         self.workers = workers or min(8, os.cpu_count() or 1)
-        self.version = f"opensmile-{version('opensmile')}"
+
+    @cached_property
+    def version(self):
+        try: return f"opensmile-{version('opensmile')}"
+        except PackageNotFoundError as e:
+            raise CmetError(f"the encoder '{self.name}' needs openSMILE, which is not installed",
+                            "run `pip install 'cmet[opensmile]'` (for research only), or use --encoder whisper") from e
 
     @cached_property
     def smile(self):
+        _ = self.version  # says what to install
         import opensmile
         return opensmile.Smile(opensmile.FeatureSet[self.set], opensmile.FeatureLevel.Functionals)
 
