@@ -100,7 +100,7 @@ def encode_arguments(p):
     add("folder", metavar="FOLDER", help="a data set as it unpacks, or speaker/emotion/take.wav")
     add("-o", "--out", metavar="OUT", required=True, help="the corpus folder to write")
     add("--layout", metavar="L", help="how FOLDER is laid out: mead, ravdess, crema-d, folder, … (default: found out)")
-    add("--encoder", default="egemaps", metavar="E", help="way to hear the speech (default egemaps)")
+    add("--encoder", default="whisper", metavar="E", help="whisper, emotion2vec-large, egemaps, … (default whisper)")
     add("--codec", metavar="C", help="way to read the faces: mesh, edtalk (default: tables beside the clips, if any)")
     _parallel(add)
     add("--force", action="store_true", help="replace OUT if it exists")

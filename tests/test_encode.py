@@ -81,7 +81,7 @@ def test_broken_files_are_set_aside(tmp_path):
     root = voices(tmp_path/"root")
     whole = read_layout(root, "folder")
     said = breakages(root)
-    out = encode_folder(root, tmp_path/"out", workers=2, progress=False)
+    out = encode_folder(root, tmp_path/"out", encoder="egemaps", workers=2, progress=False)
     assert np.array_equal(read_corpus(out).speech, encode_corpus(whole, OpenSmile(), progress=False).speech)
     assert list(read_corpus(out).clips["audio"]) == list(whole["audio"])
     reasons = table(out)
@@ -89,6 +89,12 @@ def test_broken_files_are_set_aside(tmp_path):
     assert dict(read_corpus(out, verify=True).meta["rejected"]) == reasons
     assert "9 clips set aside" in summary(out) and f"{len(whole)} clips of 2 speakers" in summary(out)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "out.rejected.csv", "root"]
+
+
+def test_whisper_hears_the_same_with_any_number_of_workers(tmp_path):
+    root = voices(tmp_path/"root", 6)
+    outs = [encode_folder(root, tmp_path/str(n), workers=n, progress=False) for n in (1, 2)]
+    assert alike(*outs) and read_corpus(outs[0]).meta["encoder"] == "whisper"
 
 
 def test_a_wav_from_a_pipe_is_not_cut_short(tmp_path):
@@ -280,7 +286,7 @@ def test_a_corpus_of_pd_fgc_faces_up_to_decoding(tmp_path):
     odd = root/"M003"/"front"/"happy"/"level_3"
     np.save(odd/"001_PD_FGC_emo.npy", np.zeros((12, 10), np.float32))
     assert detect_layout(root) == "pd-fgc" and len(pd_fgc(root)) == 40
-    c = read_corpus(encode_folder(root, tmp_path/"corpus", progress=False))
+    c = read_corpus(encode_folder(root, tmp_path/"corpus", encoder="egemaps", progress=False))
     assert c.face.shape == (39*12, 30) and c.speech.shape == (39, 88) and c.meta["codec"] == "pd-fgc"
     assert table(tmp_path/"corpus") == {"M003/front/happy/level_3/001.wav": "10 face numbers a frame, others have 30"}
     tiny = dict(network=dict(width=32, window=2), train=dict(steps=20, batch=16))
@@ -311,10 +317,10 @@ def test_ray_gives_the_same(tmp_path, monkeypatch):
     root = voices(tmp_path/"root", 12)
     said = breakages(root)
     with _ray_cluster(2):  # once for both: it takes ten seconds to start
-        out = encode_folder(root, tmp_path/"ray", workers=2, engine="ray", progress=False)
+        out = encode_folder(root, tmp_path/"ray", encoder="egemaps", workers=2, engine="ray", progress=False)
         rows = sorted(each(act, ["a", "wrong", "killed", "b"], 1, "ray", setup=start))
         assert ray.is_initialized()
-    assert alike(out, encode_folder(root, tmp_path/"local", workers=1, progress=False)) and set(table(out)) == set(said)
+    assert alike(out, encode_folder(root, tmp_path/"local", encoder="egemaps", progress=False)) and set(table(out)) == set(said)
     assert [v and v[0] for _, v, _ in rows] == ["a", None, None, "b"] and "died" in rows[2][2]
     assert rows[1][2] == "CmetError: file 'a.wav' is silent: record it again"
     assert not ray.is_initialized() and not (tmp_path/"home"/".ray").exists(), "no token is left in the home folder"

@@ -62,7 +62,7 @@ class Tools:
         self.encoder = speech_encoder(encoder) if isinstance(encoder, (str, Path)) else encoder
         self.codec = face_codec(codec)
         named = [str(getattr(made, "name", "")) for made in (self.encoder, self.codec)]  # also of objects
-        if named[0].startswith("emotion2vec") or named[1] == "edtalk":
+        if named[0].startswith(("emotion2vec", "whisper")) or named[1] == "edtalk":
             import torch
             torch.set_num_threads(1)
 
@@ -224,7 +224,7 @@ def encode_folder(
     root,  # folder of a data set
     out,  # folder of the corpus; beside it OUT.rejected.csv, and while at work OUT.part
     layout:str|None=None,  # a key of `LAYOUTS`; None: the one that fits
-    encoder="egemaps",  # speech encoder, name or object; None: no speech
+    encoder="whisper",  # speech encoder, name or object; None: no speech
     codec=None,  # "mesh", "edtalk", a learned codec; None: tables of face numbers beside the clips
     workers:int=1, engine:str="local",  # of `each`
     force:bool=False,  # replace a corpus at OUT
