@@ -62,14 +62,17 @@ def said(error:Exception) -> str:
     return str(error) if isinstance(error, CmetError) else f"{type(error).__name__}: {error}"
 
 class Saver:
-    "The part of an explorer that makes files; needs `folder`, `view` and `output`."
-    work, bar = None, None  # the thread, and the `Progress` of what is made
-    def save(self, kind:str):
-        "Begin to make a file, \"png\", \"mp4\" and so on, in a thread of its own."
-        if self.view is None or (self.work and self.work.is_alive()): return
+    "Makes files of what is shown, one at a time, in a thread of its own."
+    def __init__(self, output, folder):  # output: an `Output`; folder: where files go
+        self.output, self.folder, self.work, self.bar = output, folder, None, None
+        output.stop = self.cancel
+
+    def save(self, kind:str, view) -> None:  # "png", "mp4" and so on; view: a `View`, or None
+        "Begin to make a file, where none is being made."
+        if view is None or (self.work and self.work.is_alive()): return
         self.bar = None
         self.output.busy(True)
-        self.work = threading.Thread(target=self._make, args=(kind, self.view), daemon=True)
+        self.work = threading.Thread(target=self._make, args=(kind, view), daemon=True)
         self.work.start()
 
     def cancel(self):
@@ -86,7 +89,7 @@ class Saver:
         self.output.line.value = text
 
 # %% ../../nbs/95_explorer/60_app.ipynb #60_app-009
-class Explorer(Saver):
+class Explorer:
     "Emotions on sliders, and a face that follows."
     def __init__(self,
         source:str=PORTRAIT,  # or the path of a video or an image
@@ -95,7 +98,7 @@ class Explorer(Saver):
         corpus=None,  # to fit the mapper to: a Corpus, or its name or folder; None: as `edit_video`
         folder="out",  # where files go
     ):
-        self.folder, self.corpus, self.view = folder, corpus, None
+        self.corpus, self.view = corpus, None
         self.line, self.words = w.HTML(), w.HTML()
         self.scene = Scene(corpus, lambda text: tell(self.line, text))
         self.settings = Settings(Wish((), strength, 20, str(source), mapper, codec))
@@ -103,7 +106,8 @@ class Explorer(Saver):
         self.faces, self.bars, self.map, self.output = Faces(), Bars(), Map(), Output()
         self.live = Latest(self._look, self._show, self._fail)
         self.emotions.changed = self.settings.changed = self.refresh
-        self.output.pressed, self.output.stop = self.save, self.cancel
+        self.saver = Saver(self.output, folder)
+        self.output.pressed = lambda kind: self.saver.save(kind, self.view)
         self.widget = layout(self)
         self.refresh()
 
