@@ -420,6 +420,15 @@ def test_benchmark_runs_with_torch_and_numpy_alone():
     assert p.returncode == 0 and "| one pass, bfloat16 |" in p.stdout, p.stderr
 
 
+def test_what_a_gpu_is_held_against_needs_torch_and_numpy_alone():
+    code = BARE + f"import runpy; gpu = runpy.run_path({str(HERE.parent/'benchmarks'/'gpu.py')!r}); " \
+        "one, two = (gpu['results']('cpu', True) for _ in range(2)); " \
+        "assert set(one) == set(gpu['ALLOWED']) and all(abs(one[k]).max() > 0 and (one[k] == two[k]).all() for k in one); " \
+        "print(sorted(gpu['warping']('cpu', 32, 2)))"
+    p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert p.returncode == 0 and p.stdout == "['cpu']\n", p.stderr
+
+
 def test_log_can_be_read_by_anything(tmp_path):
     import csv
     t = fit(Net(), CORPUS, TrainConfig(held_speakers=("S3",), **BASE | dict(evaluate=6)), tmp_path)
