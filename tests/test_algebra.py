@@ -217,6 +217,10 @@ def test_strangers():
     assert strangers(mixed, CORPUS), "speakers that were chosen are noticed too"
     elsewhere = toy(seed=5)
     assert strangers(direction(elsewhere, "happy"), CORPUS) == [], "an unknown clip has no speaker"
+    # C was recorded with the very numbers of A: who speaks is in the rows, and numbers cannot tell.
+    rows = [dict(speaker=s, emotion=e) for s, e in (("A", "neutral"), ("B", "happy"), ("C", "fear"))]
+    twins = make_corpus(rows, np.array([[0, 1], [1, 1], [0, 1]], np.float32), encoder="e")
+    assert "A, on the other B" in strangers(direction(twins, "neutral", frm="happy"), twins)[0]
 
 
 def test_doubles():

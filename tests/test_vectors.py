@@ -254,3 +254,12 @@ def test_measured_facts_of_the_samples():
     full = direction(c, "happy")
     curve = [np.mean([cosine(direction(c, "happy", n=n, seed=k), full) for k in range(40)]) for n in (1, 3, 10)]
     assert .8 < curve[0] < curve[1] < curve[2] and curve[2] > .98
+
+
+def test_the_weight_of_a_wish_goes_by_emotion_not_by_the_name_of_a_pool():
+    rows = [dict(speaker="A", emotion=e) for e in ("neutral", "sad[low]", "sad[loud]") for _ in range(2)]
+    c = make_corpus(rows, np.random.default_rng(0).normal(size=(6, 3)), encoder="e")
+    v = direction(c, "sad[low]")*2 + direction(c, "sad[loud]")
+    assert v.weight == 2, "they are two emotions"
+    assert {p.emotion for _, p in v.terms} == set(c.emotions) and all(
+        (c.clips["emotion"].to_numpy()[p.rows] == p.emotion).all() for _, p in v.terms)

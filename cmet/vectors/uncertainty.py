@@ -124,10 +124,10 @@ def strangers(
     corpus,  # the Corpus it was made from
 ) -> list:  # of one sentence, or none
     "Are the voices that are added other voices than those that are taken away?"
-    values = np.ascontiguousarray(corpus.speech if v.space == "speech" else corpus.face_means(), np.float32)
-    whose = {x.tobytes(): str(s) for x, s in zip(values, corpus.clips["speaker"])}
-    heard = lambda sign: {whose.get(x.tobytes()) for k, p in v.terms if k*sign > 0 for x in p.values} - {None}
-    to, frm = heard(1), heard(-1)
+    values, who = corpus.speech if v.space == "speech" else corpus.face_means(), corpus.clips["speaker"].to_numpy()
+    def here(p):  # a pool of another corpus has rows too, but of other clips
+        return p.rows is not None and p.rows.max() < len(who) and np.array_equal(values[p.rows], p.values)
+    to, frm = ({str(s) for k, p in v.terms if k*sign > 0 and here(p) for s in who[p.rows]} for sign in (1, -1))
     if not to or not frm or to & frm: return []
     return [f"voice and emotion cannot be told apart: on one side {', '.join(sorted(to))}, "
             f"on the other {', '.join(sorted(frm))}"]

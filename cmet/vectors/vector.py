@@ -23,6 +23,8 @@ class Pool:
     "Embeddings of clips that share an emotion."
     name: str  # how it was drawn, e.g. "happy[speaker=M030, n=10, seed=0]"
     values: np.ndarray  # float32 [n, S]
+    emotion: str = ""  # in the corpus' spelling; "" where nobody knows
+    rows: np.ndarray|None = None  # int [n] which clips of the corpus these are; None: they are not from one
 
     def __len__(self): return len(self.values)
     def mean(self) -> np.ndarray: return self.values.mean(0, dtype=np.float64)
@@ -71,7 +73,7 @@ def pool(
         raise CmetError(f"{name}: {len(rows)} clips there", f"use n from 1 to {len(rows)}, or None for all")
     if n is not None: rows = np.sort(rng(seed).choice(rows, n, replace=False))
     values = corpus.speech[rows] if space == "speech" else corpus.face_means()[rows]
-    return Pool(name, np.asarray(values, np.float32))
+    return Pool(name, np.asarray(values, np.float32), emotion, rows)
 
 # %% ../../nbs/50_vectors/20_vector.ipynb #20_vector-012
 @dataclass(frozen=True, eq=False)
@@ -99,9 +101,7 @@ class Vector:
     def weight(self) -> float:
         "The largest weight of an emotion other than neutral, 2 in `2*happy - 0.5*sad`; 1 where there is none."
         sums = {}
-        for k, p in self.terms:
-            name = p.name.split("[")[0]
-            sums[name] = sums.get(name, 0) + k
+        for k, p in self.terms: sums[p.emotion or p.name] = sums.get(p.emotion or p.name, 0) + k
         return max((abs(k) for name, k in sums.items() if name != "neutral"), default=0) or 1.
 
     spread = property(lambda self: spread(self), doc="Expected length of the noise in `values`.")
