@@ -181,13 +181,13 @@ def evaluate_arguments(p):
 
 # %% ../nbs/99_cli.ipynb #99_cli-013
 def assets(args):
-    "`cmet assets`: files that can be added to the kit: list, get, verify, where."
+    "`cmet assets`: files that can be added to the kit: list, get, verify, where, clean."
     from cmet.io.install import command
     command(args.verb, args.names, args.yes)
 
 def assets_arguments(p):
-    p.add_argument("verb", nargs="?", default="list", choices=("list", "get", "verify", "where"),
-                   help="list what there is (default), get, verify, or print where it lies")
+    p.add_argument("verb", nargs="?", default="list", choices=("list", "get", "verify", "where", "clean"),
+                   help="list what there is (default), get, verify, print where it lies, or clean up after stopped downloads")
     p.add_argument("names", nargs="*", metavar="NAME", help="of the list; verify without a name: all")
     p.add_argument("--yes", action="store_true", help="get: agree to the terms without being asked")
 

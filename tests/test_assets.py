@@ -1,7 +1,7 @@
 """Files of other people enter only by their hash, and what is missing is answered with what to do.
 
 The downloads talk to a small server on this machine (`Server`) that can do what real ones do: cut a connection, ignore
-`Range`, change a file half-way, send a login page, redirect.
+`Range`, change a file half-way, send a login page, redirect, drip, never end.
 """
 import errno
 import hashlib
@@ -205,11 +205,13 @@ class Server(BaseHTTPRequestHandler):
     "Serves `files`; `cut` ends that many answers early, the flags say what else goes wrong."
     protocol_version = "HTTP/1.0"
     files, asked, cut, after, ranges, tag, length, told, kind, to, wait = {}, [], 0, 100_000, True, True, True, 0, "", "", 0
+    trick = ""  # "drip", "drip before", "endless", "endless lines", "a part", "another part"
 
     def do_GET(self):
         s, content = type(self), self.files.get(self.path.lstrip("/"))
         s.asked.append((self.path, self.headers["Range"], self.headers["If-Range"]))
         if s.to: return self.answer(302, {"Location": s.to})
+        if s.trick: return self.play(s.trick)
         if content is None or isinstance(content, int): return self.answer(content or 404)
         tag = f'"{hashlib.md5(content).hexdigest()}"' if s.tag is True else s.tag
         start = int(self.headers["Range"][6:-1]) if self.headers["Range"] and s.ranges else 0
@@ -224,6 +226,21 @@ class Server(BaseHTTPRequestHandler):
         s.cut -= bool(s.cut)
         self.wfile.write(content[start:end])
         self.wfile.flush()
+
+    def play(self, trick):
+        "Not for ever: at most ten seconds, or 40 MB."
+        if "part" in trick:
+            first = int(self.headers["Range"][6:-1]) if self.headers["Range"] and trick == "a part" else 9
+            self.answer(206, {"Content-Range": f"bytes {first + 100}-{len(CONTENT) - 1}/{len(CONTENT)}", "ETag": '"1"'})
+            return self.wfile.write(CONTENT[first + 100:])
+        if trick == "drip before": self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Long: ")
+        elif trick == "endless lines": self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;")
+        else: self.answer(200, {"ETag": '"1"'} | ({"Content-Length": "1000000"} if trick == "drip" else {}))
+        try:
+            for _ in range(400):
+                self.wfile.write(b"x"*(1 if trick != "endless" else 100_000)); self.wfile.flush()
+                if trick != "endless": time.sleep(.025)
+        except OSError: pass  # the reader has had enough
 
     def answer(self, code, headers=()):
         self.send_response(code)
@@ -368,6 +385,48 @@ def test_timeout(server, places):
     with pytest.raises(Unreachable, match="timed out"):
         fetch(f"{server.url}/small.bin", places/"small.bin", timeout=.3, progress=False)
     assert time.perf_counter() - start < 2.5
+
+
+@pytest.mark.parametrize("trick", ["drip", "drip before", "endless lines"])
+def test_a_server_that_drips_is_let_go(server, places, trick):
+    "Each byte comes long before the time-out: in the file, in a header, in the line that announces a chunk."
+    server.trick = trick
+    with pytest.raises(Unreachable, match="less than 1 kB a second"):
+        fetch(f"{server.url}/small.bin", places/"small.bin", timeout=.2, tries=3, progress=False)
+    assert 1 <= len(server.asked) <= 3 and not (places/"small.bin").exists()
+
+
+def test_a_slow_server_is_not_one_that_drips(server, places):
+    server.files["small.bin"], server.wait = b"w"*2000, .25
+    assert fetch(f"{server.url}/small.bin", places/"small.bin", timeout=.4, progress=False).stat().st_size == 2000
+
+
+def test_a_server_that_never_ends(server, places):
+    server.trick = "endless"
+    with pytest.raises(Unreachable, match="more bytes come than such a file has"):
+        fetch(f"{server.url}/small.bin", places/"small.bin", most=500_000, progress=False)
+    assert len(server.asked) == 1 and not list(places.glob("small.bin*")), "nothing of it stays on the disk"
+    server.trick, server.told = "", 10**15
+    with pytest.raises(Unreachable, match="too many"): fetch(f"{server.url}/small.bin", places/"small.bin", progress=False)
+
+
+@pytest.mark.parametrize("trick", ["a part", "another part"])
+def test_a_part_that_was_not_asked_for_does_not_end_the_search(server, places, monkeypatch, trick):
+    "Neither at the first request nor where a download goes on; the next address is asked."
+    server.trick = trick
+    with pytest.raises(Unreachable, match="sends a part"): fetch(f"{server.url}/big.bin", places/"big.bin", progress=False)
+    server.trick, server.cut = "", 1
+    with pytest.raises(Unreachable): fetch(f"{server.url}/big.bin", places/"big.bin", tries=1, progress=False)
+    server.trick = trick
+    with pytest.raises(Unreachable, match="sends a part"): fetch(f"{server.url}/big.bin", places/"big.bin", progress=False)
+    (places/"mirror").mkdir()
+    class Sound(Server): files, asked = {"big.bin": CONTENT}, []
+    web = ThreadingHTTPServer(("127.0.0.1", 0), Sound)
+    threading.Thread(target=web.serve_forever, args=(.02,), daemon=True).start()
+    also = (f"http://127.0.0.1:{web.server_port}/big.bin",)
+    add(monkeypatch, row("big.bin", CONTENT, address=f"{server.url}/big.bin", also=also))
+    assert install.get("big.bin", yes=True)[0].read_bytes() == CONTENT and left(places/"cache"/"assets") == ["big.bin"]
+    web.shutdown(); web.server_close()
 
 
 @pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1/x", "//", "gopher://x"])
@@ -538,6 +597,17 @@ def test_the_next_address_is_tried(net, places, monkeypatch):
     assert [p for p, *_ in net.asked] == ["/gone.bin", "/small.bin"]
 
 
+def test_an_address_with_another_file_hands_over_to_the_next(net, places, monkeypatch):
+    net.files["wrong.bin"] = b"Weights"
+    add(monkeypatch, row(address=f"{net.url}/wrong.bin", also=(f"{net.url}/small.bin",)))
+    assert install.get("small.bin", yes=True)[0].read_bytes() == b"weights"
+    (places/"cache"/"assets"/"small.bin").unlink()
+    net.files["small.bin"] = b"another"
+    with pytest.raises(CmetError) as e: install.get("small.bin", yes=True)
+    for name in "wrong.bin", "small.bin": assert f"{net.url}/{name} is not the published file" in e.value.cause
+    assert ".part" not in str(e.value) and left(places/"cache"/"assets") == []
+
+
 def test_not_found_says_how_to_do_it_by_hand(net, monkeypatch):
     add(monkeypatch, row(address=f"{net.url}/gone.bin"))
     with pytest.raises(CmetError, match="answers 404") as e: install.get("small.bin", yes=True)
@@ -677,6 +747,29 @@ def test_a_flipped_bit_in_an_archive(net, places, monkeypatch):
     assert left(places/"cache") == ["assets"]
 
 
+@pytest.mark.parametrize("content", [b"please sign in"*99, packed({"a.wav": os.urandom(1000)})[:-300], packed({}),
+                                     packed({"../a.wav": b"a"}), packed({"a.wav": bytes(10**6)})])
+def test_only_a_sound_archive_is_pinned(net, places, monkeypatch, content):
+    "A login page must not become the copy that all later ones are compared with."
+    talk, good = data_set(monkeypatch, net, content, sha256=None, size=None), packed({"a.wav": b"sound"})
+    with pytest.raises(CmetError): install.get("talk", yes=True)
+    assert not assets.pin_file(talk).exists() and left(places/"cache"/"assets") == []
+    (places/"cache"/"assets"/"talk.zip").write_bytes(content)  # put there by hand
+    with pytest.raises(CmetError): install.get("talk")
+    assert not assets.pin_file(talk).exists()
+    (places/"cache"/"assets"/"talk.zip").unlink()
+    net.files["data.zip"] = good
+    assert left(install.get("talk", yes=True)[0]) == ["a.wav"]
+    assert hashlib.sha256(good).hexdigest() in assets.pin_file(talk).read_text()
+
+
+def test_an_unusual_way_of_packing(net, places, monkeypatch):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_BZIP2) as z: z.writestr("a.wav", b"sound")
+    data_set(monkeypatch, net, file.getvalue())
+    with pytest.raises(CmetError, match="unusual way"): install.get("talk", yes=True)
+
+
 def test_full_disk_while_unpacking(net, places, monkeypatch):
     data_set(monkeypatch, net, packed({"a.wav": b"a", "b.wav": b"b"}))
     def full(*_): raise OSError(errno.ENOSPC, "No space left on device")
@@ -692,6 +785,34 @@ def test_crema_d_is_left_to_git(places, capsys):
     assert "git clone" in e.value.remedy and str(places/"cache"/"crema-d") in e.value.remedy and "ODbL" in capsys.readouterr().out
     (places/"cache"/"crema-d").mkdir()
     assert install.get("crema-d") == [places/"cache"/"crema-d"]
+
+
+# What stopped downloads leave
+
+def test_unfinished_downloads_are_counted_and_removed(net, places, monkeypatch, capsys):
+    data_set(monkeypatch, net, packed({"a.wav": b"a"}))
+    cache = places/"cache"
+    (cache/".talk-x1y2"/"new").mkdir(parents=True)  # killed while unpacking
+    (cache/".talk-x1y2"/"new"/"a.wav").write_bytes(bytes(500_000))
+    net.cut = 1
+    with pytest.raises(Unreachable): fetch(f"{net.url}/big.bin", cache/"assets"/"big.bin", tries=1, progress=False)
+    (cache/"assets"/"small.bin.part").write_bytes(b"of a mirror")
+    (cache/"assets"/"mine.part").write_bytes(b"the user's")
+    capsys.readouterr()
+    assert main(["assets"]) == 0 and "unfinished: small.bin, big.bin, talk: get goes on" in capsys.readouterr().out.replace("\n", "")
+    with download.alone(cache/"assets"/"small.bin.part"):
+        assert main(["assets", "clean"]) == 0 and re.fullmatch(r"0\.6 MB of .* removed\n", capsys.readouterr().out)
+        assert left(cache/"assets") == ["mine.part", "small.bin.part"] and left(cache) == ["assets"]
+    assert main(["assets", "clean", "small.bin"]) == 0 and left(cache/"assets") == ["mine.part"]
+    capsys.readouterr()
+    assert main(["assets"]) == 0 and "unfinished" not in capsys.readouterr().out
+
+
+def test_two_at_one_archive(net, places, monkeypatch):
+    data_set(monkeypatch, net, packed({"a.wav": b"a"}))
+    install.bring(assets.ASSETS["talk"])
+    with download.alone(places/"cache"/"assets"/"talk.zip.part"), pytest.raises(CmetError, match="another process"): install.get("talk")
+    assert install.get("talk") and left(places/"cache"/"assets") == ["talk.zip"]
 
 
 # The command
