@@ -15,7 +15,8 @@ from ..core import CmetError
 from ..edit.caution import listened
 from .export import free_name, make
 from .panels import Map, Output, Settings, code, link
-from .preview import PORTRAIT, Scene, View, Wish, spell
+from .preview import PORTRAIT, Scene, View, Wish
+from .voices import spell
 from .widgets import STYLE, Bars, Emotions, Faces, note, tell
 from .worker import Cancelled, Latest
 from ..face.action_units import AUS

@@ -12,7 +12,7 @@ import ipywidgets as w
 import numpy as np
 
 from ..core import CmetError
-from .preview import MOST, balanced, read_weights, spell
+from .voices import MOST, balanced, read_weights, spell
 from ..io.pictures import colour
 from ..viz.figures import AU_NAMES
 
