@@ -401,6 +401,32 @@ def test_encode_shows_the_codec_the_neutral_face_first(monkeypatch):
     with pytest.raises(CmetError, match="no neutral video"): encode_corpus(rows[:1], None, Codec(), progress=False)
 
 
+def test_a_speakers_face_at_rest_is_one_rule(monkeypatch, tmp_path):
+    "The first neutral video that shows a face, whether a table is encoded at once or piece by piece."
+    import cmet.io.media
+    from cmet.corpus.encode import faces_of
+    from cmet.io.resume import Bench, Parts
+    monkeypatch.setattr(cmet.io.media, "read_video", lambda p: (np.full((2, 1, 1, 3), int(p), np.uint8), 25))
+    class Codec:
+        name, dim = "fake", 1
+        def neutral_shape(self, frames):
+            if frames.max() == 9: raise CmetError("no face", "show one")
+            return frames[0, 0, 0, :1]
+        def encode(self, frames, neutral): return frames[:, 0, 0, :1].astype(np.float32) - neutral
+    rows = [dict(speaker="A", emotion=e, video=v) for e, v in (("happy", "7"), ("neutral", "9"), ("neutral", "5"))]
+    c = encode_corpus(rows, None, Codec(), progress=False)
+    apart = faces_of(Bench(Parts(tmp_path/"parts"), progress=False), c.clips, Codec())
+    assert c.face[::2].ravel().tolist() == [2, 4, 0] and np.array_equal(np.concatenate(apart), c.face)
+    with pytest.raises(CmetError, match=r"at rest \(no face\)"): encode_corpus(rows[:2], None, Codec(), progress=False)
+
+
+def test_a_corpus_is_known_by_its_content(tmp_path):
+    a, b = toy(S=3), toy(S=3)
+    assert a.hashes == b.hashes == read_corpus(write_corpus(a, tmp_path/"a")).hashes, "written or not"
+    assert concat(a, b).hashes != concat(a).hashes and concat(a, b).name == concat(a).name == "joined"
+    assert a.select([0, 1]).hashes != a.hashes != make_corpus(a.clips.assign(speaker="X"), a.speech, [a.face_of(i) for i in range(len(a))]).hashes
+
+
 # splits and pairs
 
 @settings(max_examples=20, deadline=None)

@@ -165,6 +165,11 @@ def test_a_saved_mapper_brings_its_own_neutral(corpus, tmp_path):
     loaded, there = fitted_mapper(tmp_path/"m.safetensors", other)
     mine, learnt = neutral_pool(loaded, other).mean(), neutral_pool(fitted, corpus).mean()
     assert there is other and np.allclose(mine, learnt, atol=1e-4)
+    # A corpus is known by what is in it: another one of the same name has another neutral.
+    same = make_corpus(corpus.clips, corpus.speech + 5, faces, name=corpus.name, encoder="egemaps")
+    again = make_corpus(corpus.clips, corpus.speech, faces, name="renamed", encoder="egemaps")
+    assert np.allclose(neutral_pool(loaded, same).mean(), learnt, atol=1e-4)
+    assert len(neutral_pool(loaded, again)) == len(neutral_pool(fitted, corpus)) > 1
 
 
 def test_folders_of_speech(tmp_path):

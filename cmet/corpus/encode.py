@@ -19,12 +19,12 @@ import numpy as np
 
 import cmet
 from ..core import CmetError, sha256
-from .corpus import FILES, make_corpus, read_corpus, write_corpus
+from .corpus import (FILES, face_at_rest, make_corpus, neutral_videos, read_corpus, watched,
+                                write_corpus)
 from .datasets import COLUMNS, detect_layout, read_layout
 from .face_tables import ravdess_faces, read_face_table, whole_frames
 from ..face.action_units import AUS
 from ..io.files import atomic, check_file, check_name, walk
-from ..io.media import open_video, read_video
 from ..io.resume import Bench, Parts, stamp
 from ..speech.encoders import sidecar, speech_encoder, vector_of
 
@@ -80,22 +80,14 @@ def _heard(tools, path) -> np.ndarray:  # [S]
     if cut_short(path): raise CmetError(f"sound file '{path}' is cut short", "copy or record it again")
     return vector_of(tools.encoder, path)
 
-def _watched(codec, path):
-    "A video as a codec takes it; one that can track never holds all frames at once."
-    return codec.track(open_video(path).frames()) if hasattr(codec, "track") else read_video(path)[0]
-
-def _at_rest(tools, paths) -> np.ndarray:
-    "The face in the first of some videos that shows one."
-    for path in paths:
-        try: return np.asarray(tools.codec.neutral_shape(_watched(tools.codec, path)), np.float64)
-        except CmetError as e: reason = e
-    raise CmetError(f"no neutral video shows the speaker's face at rest ({reason.cause})", "add one")
+def _at_rest(tools, job) -> np.ndarray:
+    return face_at_rest(tools.codec, *job)
 
 def _seen(tools, job) -> np.ndarray:  # [frames, D]
     path, rest = job
     against = {} if rest is None else {"neutral": rest}
     if tools.codec is None: face = read_face_table(path)
-    else: face = whole_frames(tools.codec.encode(_watched(tools.codec, path), **against))
+    else: face = whole_frames(tools.codec.encode(watched(tools.codec, path), **against))
     if np.isfinite(face).any(): return face
     raise CmetError(f"no face in any frame of '{path}'", "choose another clip")
 
@@ -123,11 +115,10 @@ def speech_of(bench:Bench, table, encoder) -> list:  # of [S], reason, or None
 # %% ../../nbs/40_corpus/40_encode.ipynb #40_encode-015
 def _rests(bench, table, codec) -> dict:  # speaker -> (key, shape or reason)
     "Each speaker's face at rest, from the first neutral video that shows it."
-    calm = table[(table["emotion"] == "neutral") & (table["video"] != "")]
-    videos = {s: list(v) for s, v in calm.groupby("speaker")["video"]}
+    videos = neutral_videos(table)
     stamps = {s: [stamp(p) for p in v] for s, v in videos.items()}
     keys = [["rest", s, sum(p[1] for p in v), v, _card(codec)] for s, v in stamps.items()]
-    found = bench.do(_at_rest, keys, list(videos.values()), setup=partial(Tools, None, codec))
+    found = bench.do(_at_rest, keys, list(videos.items()), setup=partial(Tools, None, codec))
     lacking = {s: (None, f"speaker '{s}' has no neutral video") for s in table["speaker"]}
     return lacking | dict(zip(videos, zip(keys, found)))
 

@@ -58,7 +58,7 @@ def provenance(
         "inputs": {"video": _files([source.path])[0], **{names.get(k, k): _files(v) for k, v in files.items()}},
         "vector": _told(wish) | {"encoder": card},
         "mapper": {"kind": mapper.kind} | getattr(mapper, "config", {}),
-        "corpus": {"name": corpus.name, "clips": len(corpus), "sha256": corpus.meta.get("hashes")},
+        "corpus": {"name": corpus.name, "clips": len(corpus), "sha256": corpus.hashes},
         "codec": {"name": codec.name, "dim": codec.dim, "learned_from": learned, "mean_change": moved},
         "doubt": doubt, "strength": strength, "versions": versions()}
 

@@ -69,10 +69,9 @@ def chosen_codec(
 def shipped(name:str, corpus):  # -> Mapper or None
     "The mapper of that name that travels with the kit, if it was fitted to exactly this corpus."
     from cmet.mappers.registry import load_mapper
-    path, made_of = builtin()/f"{name}.safetensors", corpus.meta.get("hashes")
-    if not made_of or not path.is_file(): return None
+    if not (path := builtin()/f"{name}.safetensors").is_file(): return None
     ready = load_mapper(path)
-    return ready if ready.config.get("corpus_sha256") == made_of else None
+    return ready if ready.config.get("corpus_sha256") == corpus.hashes else None
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-029
 PEOPLE = ("whisper", "emotion2vec-large")  # encoders for which a mapper made from people travels with the kit
@@ -141,8 +140,9 @@ def neutral_pool(
     from cmet.vectors.vector import Pool, pool
     if to is not None and getattr(mapper, "ear", None):
         return Pool("guessed neutral", np.float32(mapper.ear.at_rest(to.values)))
-    name = getattr(mapper, "config", {}).get("corpus", corpus.name)
-    if name == corpus.name: return pool(corpus, "neutral")
+    fitted = getattr(mapper, "config", {})  # two corpora may well have one name
+    if "corpus" not in fitted or fitted.get("corpus_sha256") == corpus.hashes: return pool(corpus, "neutral")
+    name = fitted["corpus"]
     if mapper.neutral is not None: return Pool(f"mean neutral of '{name}'", mapper.neutral[None])
     raise CmetError(f"the mapper's corpus '{name}' has no neutral speech", "give neutral speech with --from")
 

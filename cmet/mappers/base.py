@@ -43,7 +43,7 @@ class Mapper:
         "Learn from a corpus with speech and faces."
         speech, face = check_corpus(corpus)
         self.config |= {k: corpus.meta.get(k) for k in ("encoder", "codec")} | {"corpus": corpus.name}
-        self.config["corpus_sha256"] = corpus.meta.get("hashes")
+        self.config["corpus_sha256"] = corpus.hashes
         self.config["widths"] = [speech.values.shape[1], face.values.shape[1]]
         rest = np.array([n for n, (_, e) in enumerate(speech.keys) if e == "neutral"], int)
         self.state = {"limit": (LIMIT*speaker_scale(speech)).astype(np.float32)}
