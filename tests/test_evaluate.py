@@ -147,6 +147,22 @@ def test_another_size_gets_no_numbers_and_another_rate_does(made, frames, tmp_pa
     assert k.tolist() == list(range(12)) and j.tolist() == list(range(0, 24, 2))
 
 
+def test_a_clip_is_decoded_once_whatever_is_measured(made, monkeypatch):
+    import cmet.io.media as media
+    decoded, real = [], media.VideoSource.frames
+    monkeypatch.setattr(media.VideoSource, "frames", lambda self: decoded.append(self.path.name) or real(self))
+    bench, source = Bench("kit"), made/"eileen_neutral.mp4"
+    happy, surprised = (made/"made"/f"eileen_neutral_{e}.mp4" for e in ("happy", "surprised"))
+    rows = [benchmark.measure(bench, Clip(p, e, source)) for p, e in ((happy, "happy"), (surprised, "surprised"))]
+    assert sorted(decoded) == sorted(p.name for p in (happy, surprised, source)), "the source once for both"
+    other = write_video(made/"other.mp4", list(Seen(source).frames())[:8], 25)
+    benchmark.measure(bench, Clip(other, "happy", other))
+    assert bench.seen(source)._held is None, "the frames of one source at a time"
+    monkeypatch.setattr(benchmark.Seen.hold, "__defaults__", (1000,))
+    again = benchmark.measure(Bench("kit"), Clip(happy, "happy", source))
+    assert {k: v for k, v in rows[0].items() if v == v} == {k: v for k, v in again.items() if v == v}, "held or not"
+
+
 def test_mean_logits_and_mean_probabilities_may_disagree():
     p = np.full((2, 7), .01)
     p[0, 1], p[1, 2], p[0, 2] = .95, .6, .3

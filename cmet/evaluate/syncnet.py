@@ -126,15 +126,16 @@ def confidence(
     return dict(confidence=float(np.median(curve) - low), distance=low, offset=best - reach)
 
 def lip_sync(
-    video,  # path of a video with sound
+    video,  # a video with sound: its path, or opened
     points,  # [T, 478, 3] its landmarks, from `landmarks.track`
     net,  # from `syncnet`
+    frames=None,  # of the video, where they are at hand
 ) -> dict:  # as `confidence`; `CmetError` where there is no sound
     "SyncNet's verdict on a video."
     from cmet.edtalk.crop import at_rate
     from cmet.io.media import open_video, read_audio
-    source = open_video(video)
+    source = video if hasattr(video, "frames") else open_video(video)
     if not source.has_audio: raise CmetError(f"'{source.path}' has no sound", "SyncNet needs it")
-    pairs = list(at_rate(zip(source.frames(), points), source.fps))
+    pairs = list(at_rate(zip(frames or source.frames(), points), source.fps))
     frames, points = zip(*pairs)
     return confidence(*embeddings(net, faces(frames, points), mfcc(read_audio(source.path))))
