@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASIC', 'EMOTIONS', 'EXTENDED', 'ALIASES', 'CmetError', 'canonical', 'rng', 'device', 'data_folder', 'builtin',
-           'find_data', 'cache_dir', 'silent', 'sha256', 'public']
+           'find_data', 'cache_dir', 'silent', 'sha256', 'public', 'plugins', 'Registry']
 
 # %% ../nbs/00_core.ipynb #00_core-002
 import difflib
@@ -12,7 +12,9 @@ import os
 import threading
 import warnings
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
 
@@ -148,3 +150,47 @@ def public(
         if name in home: return getattr(import_module(home[name], package), name)
         raise AttributeError(f"module '{package}' has no attribute '{name}'")
     return get, lambda: sorted(home), sorted(home)
+
+# %% ../nbs/00_core.ipynb #00_core-registry
+@cache
+def plugins():
+    "Load what other installed packages add to the kit; one that cannot be loaded raises `CmetError`."
+    from importlib.metadata import entry_points
+    for point in entry_points(group="cmet.plugins"):
+        try: point.load()
+        except Exception as e:
+            what = f"plugin '{point.name}' ({point.value}) cannot be loaded ({type(e).__name__}: {e})"
+            raise CmetError(what, "mend it, or uninstall it") from e
+
+class Registry(dict):
+    "What there is of one kind, by name."
+    def __init__(self,
+        kind:str,  # for messages
+        tag:str="name",  # attribute in which a class holds its name
+        **later:str,  # name -> "module:Name", loaded when it is asked for
+    ):
+        super().__init__(later)
+        self.kind, self.tag = kind, tag
+
+    def register(self, *names:str):
+        "Decorator: the class or function joins under this name, or these; a later one replaces an earlier one."
+        def join(made):
+            if len(names) == 1 and isinstance(made, type): setattr(made, self.tag, names[0])
+            self.update(dict.fromkeys(names, made))
+            return made
+        return join
+
+    def find(self, name:str):
+        "The class or function of that name; an unknown one raises `CmetError` with those that are known."
+        if name not in self: plugins()
+        if name not in self:
+            near = " or ".join(difflib.get_close_matches(str(name).lower(), self, n=2))
+            hint = f"did you mean {near}? "*bool(near) + "known are " + ", ".join(self)
+            raise CmetError(f"unknown {self.kind} '{name}'", hint)
+        if isinstance(self[name], str): self[name] = resolve_name(self[name])
+        return self[name]
+
+    def make(self, name:str, **options):
+        "A new one; a class that stands under several names is told which is meant."
+        several = sum(made is self.find(name) for made in self.values()) > 1
+        return self.find(name)(**({"name": name} if several else {}), **options)
