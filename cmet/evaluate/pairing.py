@@ -7,13 +7,14 @@ __all__ = ['VIDEOS', 'TABLE', 'told_by_name', 'Clip', 'videos', 'recorded_source
            'find_clips', 'real_clips']
 
 # %% ../../nbs/85_evaluate/50_pairing.ipynb #50_pairing-002
-import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import CmetError, canonical
 from ..io.files import walk
+from ..io.limits import read_json, read_text
 
 # %% ../../nbs/85_evaluate/50_pairing.ipynb #50_pairing-004
 def told_by_name(
@@ -49,16 +50,14 @@ def videos(folder) -> list:  # of Path, by name; `CmetError` where the folder ca
 # %% ../../nbs/85_evaluate/50_pairing.ipynb #50_pairing-009
 def recorded_source(edited) -> Path|None:
     "The source that the record beside an edited video names; None where there is no (readable) record."
-    try: record = json.loads(Path(edited).with_suffix(".json").read_text("utf-8"))
-    except (OSError, ValueError): return None
-    try: return Path(record["inputs"]["video"]["file"])
-    except (KeyError, TypeError): return None
+    try: return Path(read_json(Path(edited).with_suffix(".json"), "record")["inputs"]["video"]["file"])
+    except (CmetError, LookupError, TypeError): return None
 
 def find_source(edited, stem, sources) -> Path|None:  # sources: None, a video, or name -> video of a folder
     "The video that an edited one was made from."
     record = recorded_source(edited)
     if sources is None:
-        return next((p for p in (record, record and edited.parent/record) if p and p.is_file()), None)
+        return next((p for p in (record, record and edited.parent/record) if p and os.path.isfile(p)), None)
     if isinstance(sources, Path): return sources
     return sources.get(stem) or (sources.get(record.stem) if record else None)
 
@@ -86,15 +85,15 @@ def _clip(row:dict, line:int, folder, sources) -> Clip:
     if row.get("emotion"): emotion = canonical(row["emotion"])
     source = Path(folder, wanted) if wanted else find_source(path, stem, sources)
     fault = "" if emotion else "no emotion is given for it"
-    if wanted and not source.is_file(): source, fault = None, f"its source '{wanted}' is not there"
+    if wanted and not os.path.isfile(source): source, fault = None, f"its source '{wanted}' is not there"
     speaker = row.get("speaker") or (told_by_name(source.stem)[2] if source else "") or speaker
     return Clip(path, emotion, source, speaker, _number(row.get("seconds"), f"{TABLE}, line {line}"), fault)
 
 def from_table(folder, sources) -> list:  # of Clip
     "The clips that `clips.csv` lists."
     import csv
-    try: rows = list(csv.DictReader(Path(folder, TABLE).read_text("utf-8-sig").splitlines()))
-    except (OSError, ValueError, csv.Error) as e:
+    try: rows = list(csv.DictReader(read_text(Path(folder, TABLE), "table").splitlines()))
+    except csv.Error as e:
         raise CmetError(f"cannot read {TABLE} ({e})", "save it as CSV in UTF-8") from e
     if rows and all(row.get("edited") for row in rows):
         return [_clip(row, k, folder, sources) for k, row in enumerate(rows, 2)]

@@ -42,7 +42,7 @@ def row_of(bench:Bench, clip, known:dict) -> dict:  # known: key -> row that was
                judge=bench.judge.name, source=clip.source.name if clip.source else None)
     if clip.fault: return row | dict(fault=clip.fault)
     try: key = key_of(bench, clip)
-    except OSError as e: return row | dict(fault=f"cannot be opened ({e.strerror})")
+    except (OSError, ValueError) as e: return row | dict(fault=f"cannot be opened ({getattr(e, 'strerror', e)})")
     if key in known: return known[key] | row
     try: return row | measure(bench, clip) | dict(key=key)
     except CmetError as e: return row | dict(fault=e.cause.replace(str(clip.edited), clip.edited.name))

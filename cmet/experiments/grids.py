@@ -13,11 +13,13 @@ import difflib
 import hashlib
 import json
 import math
+import os
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from ..core import CmetError
+from ..io.limits import read_json, read_text
 
 # %% ../../nbs/97_experiments/10_grids.ipynb #10_grids-005
 @dataclass(frozen=True)
@@ -47,14 +49,15 @@ def _assigned(source:str) -> dict:
 
 def read_template(path) -> Template:  # `CmetError` for anything that is no template
     "The parameters of a notebook."
+    book = read_json(path, "template")
     try:
-        cells = [c for c in json.loads(Path(path).read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
+        cells = [c for c in book["cells"] if c["cell_type"] == "code"]
         code = [("".join(c["source"]).replace("\r\n", "\n"), c["metadata"].get("tags", [])) for c in cells]
         tagged = [source for source, tags in code if "parameters" in tags]
         if len(tagged) != 1: raise ValueError(f"it has {len(tagged)} cells tagged 'parameters'")
         defaults = _assigned(tagged[0])
         if "out" not in defaults: raise ValueError("it has no parameter 'out'")
-    except (OSError, ValueError, SyntaxError, LookupError, TypeError, AttributeError) as e:
+    except (OSError, ValueError, SyntaxError, LookupError, TypeError, AttributeError, RecursionError, MemoryError) as e:
         why = getattr(e, "strerror", None) or str(e).split("\n")[0]
         raise CmetError(f"template '{path}' cannot be used ({why})", "name a notebook with one cell tagged "
                         "'parameters' that assigns plain values, 'out' among them") from e
@@ -84,10 +87,10 @@ def expand(
     axes = {}
     for k, spec in parameters.items():
         try: axes[k] = values(spec)
-        except (TypeError, ValueError, ZeroDivisionError) as e: axes[k], why = [], f" ({e})"
+        except (TypeError, ValueError, ArithmeticError) as e: axes[k], why = [], f" ({e})"
         else: why = ""
         if not axes[k]: raise CmetError(f"parameter '{k}' has no values{why}", "give a value or a list")
-    if both := sorted({k for case in cases for k in case} & set(axes)):
+    if both := sorted({k for case in cases for k in case} & set(axes), key=str):
         raise CmetError(f"'{both[0]}' stands in parameters and in cases", "keep one of them")
     if (n := len(cases)*math.prod(map(len, axes.values()))) > MOST:
         raise CmetError(f"the grid has {n} runs", f"split it: {MOST} at most")
@@ -133,7 +136,7 @@ def find_grid(
 ) -> Path:  # which may not exist
     "A grid's file: the one named, else the kit's of that name."
     own = experiments()/"grids"/f"{Path(name).name.removesuffix('.yaml')}.yaml"
-    bare = str(name) in (own.stem, own.name) and not Path(name).is_file()
+    bare = str(name) in (own.stem, own.name) and not os.path.isfile(name)
     return own if bare and own.is_file() else Path(name)
 
 def find_template(
@@ -161,15 +164,24 @@ def _twice(node):
     yield from (n for n in names if names.count(n) > 1)
     for child in [value for _, value in pairs] or node.value: yield from _twice(child)
 
+def _written_out(node, known:dict) -> float:  # known: id of a node -> its number; infinite where it holds itself
+    "How many values a YAML tree has once every alias is what it stands for."
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = node.value if isinstance(node.value, list) else ()
+        known[id(node)] = 1 + sum(_written_out(x, known) for p in parts for x in (p if isinstance(p, tuple) else (p,)))
+    return known[id(node)]
+
 def _read_yaml(text:str, what:str):
     "Plain values; YAML itself would take the last of two equal keys."
     import yaml
     try:
         tree = yaml.compose(text, yaml.SafeLoader)
+        if tree and _written_out(tree, {}) > 100*MOST: raise ValueError("its aliases stand for a million values or more")
         if tree and (both := next(_twice(tree), None)): raise ValueError(f"'{both}' stands twice")
         return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
-        raise CmetError(f"{what} cannot be read ({' '.join(str(e).split())})", "mend it there") from e
+    except Exception as e:  # values that are none, as `!!int x`, fail anywhere in the reader
+        raise CmetError(f"{what} cannot be read ({' '.join(str(e).split())[:300]})", "mend it there") from e
 
 # %% ../../nbs/97_experiments/10_grids.ipynb #10_grids-016
 KEYS = {"template": str, "about": str, "parameters": dict, "cases": list, "report": dict}
@@ -179,9 +191,8 @@ def _known_grids():
 
 def _grid_file(path) -> dict:
     "The content of a grid's file, its keys checked."
-    try: text = Path(path).read_text("utf-8")
-    except (OSError, ValueError) as e:
-        raise CmetError(f"cannot read grid '{path}' ({getattr(e, 'strerror', e)})", _known_grids()) from e
+    if not os.path.exists(path): raise CmetError(f"no such grid '{path}'", _known_grids())
+    text = read_text(path, "grid", 1 << 20)  # a megabyte takes ten seconds to read
     told, keys = _read_yaml(text, f"grid '{path}'"), f"a grid has the keys {', '.join(KEYS)}"
     if not isinstance(told, dict) or "template" not in told:
         raise CmetError(f"grid '{path}' names no template", keys)
@@ -217,6 +228,6 @@ def read_grid(
     rows = [fill(template, row) for row in expand(rest(told.get("parameters", {})) | own, cases)]
     once = {json.dumps(row, sort_keys=True): row for row in rows}
     if report:
-        book = find(report.pop("template", "../report.ipynb"))
+        book = find(str(report.pop("template", "../report.ipynb")))
         report = book, fill(book, report | {"grid": Path(path).stem, "about": told.get("about", "")})
     return Grid(Path(path).stem, template, list(once.values()), told.get("about", ""), tuple(report))

@@ -24,6 +24,7 @@ from ..core import CmetError, builtin, silent
 from .grids import Grid, Template, read_grid, read_template
 from ..io.files import atomic, make_folder
 from ..io.jobs import each
+from ..io.limits import read_json
 
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-005
 def _plain(x):
@@ -177,9 +178,11 @@ def _jobs(plan:Grid, folder:Path) -> list:
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-017
 def _other_code(jobs) -> int:
     "How many finished runs come from another state of the kit's code."
-    told = ((Path(j["folder"])/"environment.json").read_text("utf-8") for j in jobs)
     now = kit_hash()
-    return sum(json.loads(text)["kit"] != now for text in told)
+    def known(folder):  # a damaged record is of no state
+        try: return read_json(Path(folder)/"environment.json", "record").get("kit")
+        except CmetError: return None
+    return sum(known(j["folder"]) != now for j in jobs)
 
 def _plan_work(jobs, folder, plan) -> tuple:  # (jobs to do, names of all)
     "Write down what belongs to the grid, and leave out what is done."

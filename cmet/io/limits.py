@@ -42,10 +42,10 @@ def check_size(
     raise CmetError(f"{what} '{path}' has {size/1e6:,.0f} MB, more than {most/1e6:,.0f}", "give the right file")
 
 def read_text(
-    path, what:str="file",  # as in `check_size`
+    path, what:str="file", most:int=TEXT,  # as in `check_size`
 ) -> str:  # `CmetError` for what is no text
     "A small text in UTF-8, a mark of byte order left out."
-    try: return check_size(path, what).read_text("utf-8-sig")
+    try: return check_size(path, what, most).read_text("utf-8-sig")
     except (OSError, ValueError) as e:
         raise CmetError(f"{what} '{path}' is no text in UTF-8 ({getattr(e, 'strerror', None) or e})", "save it again as UTF-8") from e
 
