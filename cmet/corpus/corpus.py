@@ -10,8 +10,6 @@ __all__ = ['FILES', 'Arrays', 'Corpus', 'make_corpus', 'write_corpus', 'read_cor
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-002
 import json
 import os
-import shutil
-import threading
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,7 +20,8 @@ import numpy as np
 import cmet
 from ..core import CmetError, builtin, sha256
 from .datasets import COLUMNS, clip_table, cmet_samples, mead, mead_clips, ravdess
-from ..io.files import check_file
+from ..io.files import atomic_folder, check_file, put_back
+from ..io.seal import WHOLE, sampled
 from .face_tables import ravdess_faces, read_face_table
 
 _all_ = ["clip_table", "cmet_samples", "mead", "mead_clips", "ravdess", "ravdess_faces", "read_face_table"]
@@ -145,41 +144,28 @@ def make_corpus(
                   {"name": "unnamed", "versions": versions, "lost_frames": lost} | meta)
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-013
+def _own_hash(meta:dict) -> str:
+    "SHA-256 of what meta.json says."
+    import hashlib
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
 def _fill(corpus:Corpus, folder:Path):
     "Write the five files into an empty folder."
     for name in FILES[:4]: _write_part(corpus, name, folder/name)
-    meta = corpus.meta | {"format": 1, "hashes": {name: sha256(folder/name) for name in FILES[:4]}}
-    (folder/FILES[4]).write_text(json.dumps(meta, indent=1, sort_keys=True))
+    about = {"hashes": {name: sha256(folder/name) for name in FILES[:4]},
+             "samples": {name: sampled(folder/name) for name in FILES[:4] if (folder/name).stat().st_size > WHOLE}}
+    meta = json.loads(json.dumps(corpus.meta | {"format": 1} | about))
+    text = json.dumps(meta | {"meta_sha256": _own_hash(meta)}, indent=1, sort_keys=True)
+    (folder/FILES[4]).write_text(text)
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-014
-def _tidy(folder:Path, new:Path, old:Path):
-    "Remove what writing left behind; an old corpus that was moved away for nothing comes back."
-    shutil.rmtree(new, ignore_errors=True)
-    if os.path.exists(old) and not folder.exists():
-        try: os.replace(old, folder)
-        except OSError as e: raise CmetError(f"cannot put '{folder}' back ({e})", f"rename '{old}'") from e
-    shutil.rmtree(old, ignore_errors=True)
-
 def write_corpus(
     corpus:Corpus,
     folder,  # made if missing; an older corpus there is replaced, a folder with other files is refused
 ) -> Path:  # `CmetError` where it cannot be written; then an older corpus is still there
     "Store a corpus as a folder, whole or not at all."
-    folder = Path(os.path.abspath(folder))
-    if os.path.exists(folder) and not folder.is_dir():
-        raise CmetError(f"'{folder}' is a file", "give a folder of its own")
-    mark = f".{folder.name}.{os.getpid()}.{threading.get_ident()}"
-    new, old = (folder.with_name(f"{mark}.{k}") for k in ("new", "old"))
-    try:
-        others = sorted(set(os.listdir(folder)) - set(FILES)) if folder.is_dir() else []
-        if others: raise CmetError(f"'{folder}' holds other files ({others[0]})", "give a folder of its own")
-        new.mkdir(parents=True)
-        _fill(corpus, new)
-        if folder.exists(): os.replace(folder, old)
-        os.replace(new, folder)
-    except OSError as e: raise CmetError(f"cannot write corpus '{folder}' ({e})", "try another folder") from e
-    finally: _tidy(folder, new, old)
-    return folder
+    with atomic_folder(folder, FILES) as new: _fill(corpus, new)
+    return Path(os.path.abspath(folder))
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-016
 def _load(folder:Path, name:str):
@@ -195,22 +181,31 @@ def _load(folder:Path, name:str):
     except (OSError, ValueError, EOFError) as e:
         raise CmetError(f"corpus '{folder}': {name} cannot be read ({e})", "write the corpus again") from e
 
+def _check(folder:Path, meta:dict, verify:bool) -> None:
+    "Compare a stored corpus with what it says of itself; `CmetError` where they differ."
+    told = meta.pop("meta_sha256", None)
+    wrong = ["meta.json"] if told and told != _own_hash(meta) else []
+    for name in [f for f in FILES[:4] if (folder/f).is_file()]:
+        whole = verify or (folder/name).stat().st_size <= WHOLE
+        digest, known = (sha256, meta.get("hashes")) if whole else (sampled, meta.get("samples"))
+        known = known.get(name) if isinstance(known, dict) else None
+        if (verify or known) and digest(folder/name) != known: wrong.append(name)
+    if wrong: raise CmetError(f"corpus '{folder}': {wrong[0]} does not match its hash", "fetch or encode it again")
+
 def read_corpus(
     folder_or_name,  # a folder that `write_corpus` made, or the name of a built-in corpus, e.g. "studio"
-    verify:bool=False,  # compare every file with its hash
+    verify:bool=False,  # compare also large files whole with their hashes, which must be there
 ) -> Corpus:
     "Open a stored corpus, arrays memory-mapped; anything inconsistent raises `CmetError`."
     # The name wins over a folder that happens to be called so; "./studio" means the folder.
     folder = builtin("studio") if folder_or_name == "studio" else Path(folder_or_name)
+    put_back(folder)
     if not folder.is_dir(): raise CmetError(f"no corpus '{folder_or_name}'", "give its folder, or \"studio\"")
     meta = _load(folder, "meta.json")
     if not isinstance(meta, dict) or meta.get("format") != 1:
         raise CmetError(f"corpus '{folder}': meta.json has no format 1", "write the corpus again")
-    parts = [_load(folder, f) for f in FILES[:4]]
-    for f in FILES[:4] if verify else ():
-        if sha256(folder/f) != meta.get("hashes", {}).get(f):
-            raise CmetError(f"corpus '{folder}': {f} does not match its hash", "fetch it again")
-    return Corpus(*parts, meta)
+    _check(folder, meta, verify)
+    return Corpus(*(_load(folder, f) for f in FILES[:4]), meta)
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-029
 def watched(codec, path):

@@ -48,7 +48,7 @@ def _taken(name:Path, wait:bool):  # the open lock file; None: another has it
         file.close()
 
 # %% ../../nbs/10_io/05_claims.ipynb #05_claims-007
-LEFT = re.compile(r"(\.[0-9a-f]{8}\.)(lock|part(\.[^.]+)?)")  # names of `hidden`
+LEFT = re.compile(r"(\.[0-9a-f]{8}\.)(lock|new|part(\.[^.]+)?)")  # names of `hidden`
 
 def remove(path) -> None:
     "Take away a file or a folder of ours, if it is there."

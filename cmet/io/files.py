@@ -37,9 +37,9 @@ def atomic(
 ):  # a temporary path in the same folder; `CmetError` where that folder cannot be written to
     "Write a file whole or not at all: it becomes `path` when the block ends without an error."
     path = Path(path)
-    if path.is_dir(): raise CmetError(f"output '{path}' is a folder", "name a file inside it")
-    temp = hidden(path, f"part{path.suffix}")
+    temp = hidden(path, f"part{path.suffix}") if path.name else path
     try:
+        if path.is_dir(): raise CmetError(f"output '{path}' is a folder", "name a file inside it")
         with claimed(path, wait=True):
             remove(temp)
             temp.touch()
@@ -84,7 +84,7 @@ def atomic_folder(
     if os.path.exists(folder) and not folder.is_dir():
         raise CmetError(f"'{folder}' is a file", "give a folder of its own")
     make_folder(folder.parent)
-    new = hidden(folder, "part")
+    new, old = hidden(folder, "new"), hidden(folder, "old")
     try:
         with claimed(folder, wait=True):
             put_back(folder)
@@ -94,12 +94,12 @@ def atomic_folder(
             new.mkdir()
             try:
                 yield new
-                if folder.exists(): os.replace(folder, hidden(folder, "old"))
+                if folder.exists(): os.replace(folder, old)
                 os.replace(new, folder)
-            finally: put_back(folder); remove(new)
+            finally: remove(new); put_back(folder)
     except OSError as e:
-        if e.errno == errno.ENOSPC: raise CmetError(f"no space left for '{folder}'", "free some space") from e
-        raise CmetError(f"cannot write folder '{folder}' ({e.strerror or e})", "try another folder") from e
+        remedy = f"rename '{old}', which is what was there" if old.exists() else "try another folder"
+        raise CmetError(f"cannot write '{folder}' ({e.strerror or e})", remedy) from e
 
 # %% ../../nbs/10_io/10_files.ipynb #10_files-009
 class _Probe(Exception):
