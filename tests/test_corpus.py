@@ -172,7 +172,7 @@ def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("layout", sorted(LAYOUTS))
 def test_empty_folder_says_what_was_expected(tmp_path, layout):
     with pytest.raises(CmetError) as e: read_layout(tmp_path, layout)
-    assert LAYOUTS[layout]["example"].split()[0] in e.value.remedy
+    assert LAYOUTS[layout].example.split()[0] in e.value.remedy
     with pytest.raises(CmetError, match="no folder"): read_layout(tmp_path/"nowhere", layout)
 
 

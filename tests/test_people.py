@@ -17,7 +17,7 @@ from cmet.io.media import read_audio, write_audio
 from cmet.mappers.base import bank
 from cmet.mappers.ear import fit_ear, heard
 from cmet.mappers.registry import load_mapper, mapper
-from cmet.speech.encoders import ENCODERS, SpeechEncoder, register, speech_encoder
+from cmet.speech.encoders import ENCODERS, SpeechEncoder, speech_encoder
 from cmet.speech.voicing import found_speech
 from cmet.vectors.vector import compose, cosine, direction
 
@@ -122,11 +122,11 @@ def test_out_of_phase_stereo_is_heard(tmp_path):
 
 
 def test_a_users_own_encoder_joins_by_one_line():
-    @register("mine")
+    @ENCODERS.register("mine")
     class Mine(SpeechEncoder):
-        name, dim, version = "mine", 1, "1"
+        dim, version = 1, "1"
         def embed(self, wav): return np.array([len(wav)])
-    assert isinstance(speech_encoder("mine"), Mine)
+    assert isinstance(speech_encoder("mine"), Mine) and Mine.name == "mine"
     del ENCODERS["mine"]
 
 

@@ -9,7 +9,7 @@ __all__ = []
 from ..core import public
 
 __getattr__, __dir__, __all__ = public(__name__, {
-    ".datasets": "cmet_samples mead_clips ravdess",
+    ".datasets": "LAYOUTS Layout cmet_samples mead_clips ravdess",
     ".face_tables": "ravdess_faces",
     ".corpus": "Corpus concat encode_corpus make_corpus read_corpus",
     ".encode": "encode_folder face_codec",

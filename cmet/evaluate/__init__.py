@@ -10,7 +10,7 @@ from ..core import public
 
 __getattr__, __dir__, __all__ = public(__name__, {
     ".fidelity": "outside_psnr",
-    ".judges": "READ judge judge_table mean_blendshapes retrieval_table verdict wilson",
+    ".judges": "JUDGES READ judge judge_table mean_blendshapes retrieval_table verdict wilson",
     ".generalisation": "NEEDS Questions answers league leave_speakers_out mark questions span_test summarise",
     "cmet.vectors.uncertainty": "in_span",
 })

@@ -9,5 +9,5 @@ __all__ = []
 from ..core import public
 
 __getattr__, __dir__, __all__ = public(__name__, {
-    ".encoders": "speech_encoder",
+    ".encoders": "ENCODERS SpeechEncoder speech_encoder",
 })

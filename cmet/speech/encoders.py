@@ -4,11 +4,9 @@
 
 # %% auto #0
 __all__ = ['ENCODERS', 'SMILE', 'EMOTION2VEC', 'BEST', 'OFFLINE', 'sidecar', 'read_feature', 'kept', 'hear', 'vector_of',
-           'vector_of_sound', 'register', 'SpeechEncoder', 'Whisper', 'OpenSmile', 'Emotion2vec', 'speech_encoder',
-           'best_encoder']
+           'vector_of_sound', 'SpeechEncoder', 'Whisper', 'OpenSmile', 'Emotion2vec', 'speech_encoder', 'best_encoder']
 
 # %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-002
-import difflib
 import hashlib
 import os
 import re
@@ -19,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import CmetError, cache_dir, sha256
+from ..core import CmetError, Registry, cache_dir, sha256
 from ..io.files import atomic
 from ..io.media import read_audio
 from .emotion2vec import find_emotion2vec, load_emotion2vec, present_emotion2vec, read_config, weights_file
@@ -100,20 +98,10 @@ def vector_of_sound(
     return kept(cache_dir()/"speech"/maker/f"{digest}.npy", encoder.dim, compute)
 
 # %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-064
-ENCODERS = {}  # name -> class
+ENCODERS = Registry("speech encoder")
 
-def register(
-    *names:str,  # by which `speech_encoder` finds it
-):
-    "Class decorator: a `SpeechEncoder` of the kit's or of your own joins the table."
-    def join(made):
-        ENCODERS.update(dict.fromkeys(names, made))
-        return made
-    return join
-
-# %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-022
 class SpeechEncoder:
-    "Speech to one vector a clip. A subclass sets `name`, `dim`, `version` and defines `embed`."
+    "Speech to one vector a clip. A subclass sets `dim`, `version` and defines `embed`."
     name, dim, version, licence, features, workers = "", 0, "", "", None, 1
     def __init__(self,
         cache:bool=True,  # keep computed vectors in `cache_dir()`
@@ -144,7 +132,7 @@ class SpeechEncoder:
         return dict(name=self.name, dim=self.dim, version=made_by, licence=self.licence)
 
 # %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-066
-@register("whisper")
+@ENCODERS.register("whisper")
 class Whisper(SpeechEncoder):
     "Mean and spread over time of the first blocks of OpenAI's Whisper tiny.en."
     name, dim, licence = "whisper", 2*WIDTH*BLOCKS, "MIT"
@@ -155,7 +143,7 @@ class Whisper(SpeechEncoder):
 # %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-028
 SMILE = {"egemaps": ("eGeMAPSv02", 88), "compare": ("ComParE_2016", 6373)}
 
-@register(*SMILE)
+@ENCODERS.register(*SMILE)
 class OpenSmile(SpeechEncoder):
     "openSMILE functionals: eGeMAPSv02 or ComParE 2016, with their names."
     licence = "audEERING Research License (non-commercial)"
@@ -192,7 +180,7 @@ EMOTION2VEC = {f"emotion2vec-{size}": (f"emotion2vec_plus_{size}", dim)  # publi
                for size, dim in (("large", 1024), ("base", 768), ("seed", 768))}
 
 # %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-042
-@register(*EMOTION2VEC)
+@ENCODERS.register(*EMOTION2VEC)
 class Emotion2vec(SpeechEncoder):
     "emotion2vec+ through FunASR: the mean over frames of the last layer."
     licence = "FunASR Model License 1.1 (attribution, model name kept)"
@@ -228,19 +216,15 @@ def speech_encoder(
     **options,  # of its class: `cache`, `sidecars`, `device`, `model`, `hub`, …
 ) -> SpeechEncoder:
     "A speech encoder; an unknown name raises `CmetError` with the nearest known ones."
-    text, known = str(name), tuple(ENCODERS)
+    text = str(name)
     owner, _, title = text.rstrip("/").rpartition("/")
     key = title.lower().replace("_plus_", "-").replace("+", "-")
-    if text in ENCODERS and text not in EMOTION2VEC:
-        return ENCODERS[text](**(dict(name=text) if text in SMILE else {}), **options)
-    if text not in known and Path(text).is_dir():
+    if text not in ENCODERS and Path(text).is_dir():
         return Emotion2vec(key if key in EMOTION2VEC else title, folder=Path(text), **options)
     if owner == "emotion2vec": options = dict(hub="hf") | options
     if key in EMOTION2VEC and owner in ("", "iic", "emotion2vec"): return Emotion2vec(key, **options)
-    if owner: raise CmetError(f"no such model folder '{text}'", "check the path, or use " + ", ".join(known))
-    near = difflib.get_close_matches(key, known, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else "known are " + ", ".join(known)
-    raise CmetError(f"unknown speech encoder '{text}'", hint)
+    if owner: raise CmetError(f"no such model folder '{text}'", "check the path, or use " + ", ".join(ENCODERS))
+    return ENCODERS.make(text, **options)
 
 # %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-069
 BEST, OFFLINE = "emotion2vec-large", "whisper"
