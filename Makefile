@@ -1,6 +1,7 @@
 # make demo   the main job on built-in input, into out/        make lab   JupyterLab on the kit
 # make test   everything that must hold                        make nbs   run all notebooks again and keep their outputs
 # make bench  speed of training and editing, into benchmarks/  make app   the explorer as a page (Voilà)
+# make docs   the site of all this, into _docs/site
 # Another Python (3.10 to 3.12): make PYTHON=python3.12 demo
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ STAMP := $(VENV)/installed
 ASROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test sync lab app nbs bench install
+.PHONY: demo test sync lab app nbs bench docs install
 
 demo: install
 	$(BIN)/cmet demo --out out
@@ -37,6 +38,10 @@ bench: install
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/edit_speed.py
 	$(BIN)/python benchmarks/explorer_latency.py
+
+# Notebooks, docstrings and texts as plain files, built and link-checked without network (tests/test_docs.py does the same).
+docs: install
+	$(BIN)/python tests/docs/build.py
 
 nbs: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR nbs/[0-9]*.ipynb nbs/[0-9]*/[0-9]*.ipynb nbs/60_method/*/*.ipynb

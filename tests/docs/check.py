@@ -1,0 +1,43 @@
+"What must hold for a folder of pages: links lead somewhere, and reading asks nothing of the network."
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+FETCHED = {tag: "src" for tag in "script img audio video source iframe".split()} | {"link": "href"}
+LEFT = re.compile(r"(?:url\(|@import )[\"']?((?:https?:)?//[^)\"']+)")  # what a style sheet fetches
+
+
+class Page(HTMLParser):
+    "Anchors, links and what a browser fetches by itself."
+    def __init__(self, text):
+        super().__init__()
+        self.anchors, self.links, self.fetched = set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        a = dict(attrs)
+        self.anchors |= {a[k] for k in ("id", "name") if a.get(k)}
+        if tag == "a" and a.get("href"): self.links.append(a["href"])
+        to = a.get(FETCHED.get(tag, ""))
+        if to and a.get("rel") not in ("canonical", "next", "prev"): self.fetched.append(to)
+
+
+def faults(site):
+    "One line for each link that leads nowhere and each thing that would be fetched from elsewhere."
+    site = site.resolve()
+    for path in sorted(site.rglob("*.css")):
+        yield from (f"{path.relative_to(site)} fetches {to}" for to in LEFT.findall(path.read_text("utf-8")))
+    pages = {p: Page(p.read_text("utf-8")) for p in sorted(site.rglob("*.html"))}
+    for path, page in pages.items():
+        here = path.relative_to(site)
+        for to in page.fetched:
+            if urlsplit(to).netloc: yield f"{here} fetches {to}"
+        for to in page.links + page.fetched:
+            url = urlsplit(to)
+            if url.scheme or url.netloc: continue
+            base = site if url.path.startswith("/") else path.parent
+            goal = (base/unquote(url.path).lstrip("/")).resolve() if url.path else path
+            if goal.is_dir(): goal = goal/"index.html"
+            if not goal.is_file() or not goal.is_relative_to(site): yield f"{here}: no {to}"
+            elif url.fragment and goal in pages and unquote(url.fragment) not in pages[goal].anchors:
+                yield f"{here}: no anchor {to}"
