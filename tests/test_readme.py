@@ -75,13 +75,13 @@ def test_every_line_is_of_a_kind_that_is_checked():
     assert set(re.findall(r"```(\w+)", README)) == {"bash", "python", "powershell"}
 
 
-@pytest.mark.parametrize("line", lines("make") + ["make lab", "make nbs", "make bench"])
+@pytest.mark.parametrize("line", lines("make") + ["make lab", "make nbs", "make bench", "make docs"])
 def test_make(line):
     if not shutil.which("make"): pytest.skip("no make here")
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     run = subprocess.run([*shlex.split(line), "-n"], cwd=ROOT, env=env, **TEXT)
     assert run.returncode == 0, run.stderr
-    wanted = {"demo": "cmet demo", "test": "pytest", "lab": "jupyter lab", "nbs": "nbconvert", "bench": "train_step.py"}
+    wanted = {"demo": "cmet demo", "test": "pytest", "lab": "jupyter lab", "nbs": "nbconvert", "bench": "train_step.py", "docs": "build.py"}
     assert wanted[line.split()[1]] in run.stdout and f"`{line}`" in README
 
 
