@@ -15,6 +15,7 @@ import numpy as np
 from ..core import CmetError
 from ..corpus.sampling import check_corpus, draw_pairs, speaker_scale
 from ..io.files import atomic, make_folder
+from ..io.limits import check_settings
 from .ear import Ear, calibrate, fit_ear, heard
 
 # %% ../../nbs/70_mappers/20_base.ipynb #20_base-005
@@ -23,7 +24,9 @@ LIMIT = 5  # spreads inside a speaker: a larger change of a feature is a fault o
 class Mapper:
     "From a speech vector to a change of the face. A subclass says `_fit`, `_delta` and what its `axes` are."
     kind, axes = "mapper", {}  # axes of the tensors in `state`: S speech, D face, E emotions
-    def __init__(self, **config): self.config, self.state = config, {}
+    def __init__(self, **config):
+        check_settings(config, type(self).__init__)
+        self.config, self.state = config, {}
     encoder = property(lambda self: self.config.get("encoder"), doc="The speech encoder it was fitted with.")
     codec = property(lambda self: self.config.get("codec"), doc="The face codec it was fitted with.")
     neutral = property(lambda self: self.state.get("neutral"), doc="Mean neutral speech [S], or None.")

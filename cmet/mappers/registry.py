@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from ..core import CmetError
+from ..io.limits import check_settings
 from .base import Mapper, save_mapper
 from .closed_form import AbsoluteSpeechMapper, ImageMapper, LabelMapper, NeighbourMapper, ProcrustesMapper, RidgeMapper
+from .ear import fit_ear
 from .neural import MemoryMapper, TransformerMapper
 
 _all_ = ["AbsoluteSpeechMapper", "ImageMapper", "LabelMapper", "Mapper", "MemoryMapper", "NeighbourMapper",
@@ -30,12 +32,14 @@ MAPPERS = {m.kind: m for m in (TransformerMapper, RidgeMapper, ProcrustesMapper,
 
 def mapper(
     name:str,  # a name of the table, "transformer", "ridge", …
-    ear=None,  # True, or options of `fit_ear`: listen through an ear that is fitted with it
+    ear:bool|dict|None=None,  # True, or options of `fit_ear`: listen through an ear that is fitted with it
     **options,  # of the mapper's class
 ) -> Mapper:
     "A mapper that is not fitted yet; an unknown name raises `CmetError`."
     if name in MAPPERS:
         made = MAPPERS[name](**options)
+        check_settings({"ear": ear}, mapper)
+        check_settings(ear if isinstance(ear, dict) else {}, fit_ear)
         if ear: made.config["ear"] = ear
         return made
     near = difflib.get_close_matches(str(name), MAPPERS, n=1) or MAPPERS
@@ -43,7 +47,7 @@ def mapper(
 
 def load_mapper(path) -> Mapper:
     "Read a mapper that `save_mapper` wrote; anything else raises `CmetError`."
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
     if not Path(path).is_file(): raise CmetError(f"no mapper '{path}'", "give a file that save_mapper wrote")
     try:
         with safe_open(path, framework="np") as f:
@@ -51,8 +55,9 @@ def load_mapper(path) -> Mapper:
             state = {k: f.get_tensor(k) for k in f.keys()}
         made = mapper(head["kind"])
         made.config, made.state = dict(head["config"]), state
+        check_settings(made.config, type(made).__init__)
         made.check()
-    except (SafetensorError, OSError, ValueError, LookupError, TypeError) as e:
+    except Exception as e:  # settings that are none can fail anywhere in a check
         raise CmetError(f"'{path}' is no mapper of cmet ({e})", "fit and save it again") from e
     return made
 
@@ -63,7 +68,8 @@ def _places(name:str) -> list:
     if name != "transformer": return [(None, [*own, "ear"])]
     from cmet.train.step import TrainConfig
     from cmet.transformer.layers import Config
-    inside = [(k, [f.name for f in fields(c)]) for k, c in (("network", Config), ("train", TrainConfig))]
+    given = {"speech", "face", "T", "across", "seed"}  # by the corpus, the network, the command
+    inside = [(k, [f.name for f in fields(c) if f.name not in given]) for k, c in (("network", Config), ("train", TrainConfig))]
     return [(None, ["across", "ear"]), ("network", ["preset", *inside[0][1]]), inside[1]]
 
 def _value(text:str):

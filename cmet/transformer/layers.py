@@ -15,6 +15,7 @@ from torch import nn
 
 from ..align import KINDS
 from ..core import CmetError
+from ..io.limits import check_settings
 
 # %% ../../nbs/60_method/20_transformer/10_layers.ipynb #10_layers-005
 @dataclass(frozen=True)
@@ -31,9 +32,7 @@ class Config:
     tokenizer:str = "conv"  # of frames: "conv", as published, or "linear"
 
     def __post_init__(self):
-        for name in ("speech", "face", "width", "window", "layers", "heads", "feedforward"):
-            v = getattr(self, name)
-            if type(v) is not int or v < 1: raise CmetError(f"{name}={v!r}", "use a whole number above 0")
+        check_settings(vars(self), Config)
         if self.width % self.heads or self.width % 2:
             raise CmetError(f"width={self.width} with heads={self.heads}", "use an even multiple of heads")
         if not 0 <= self.dropout < 1: raise CmetError(f"dropout={self.dropout!r}", "use 0 or more, below 1")
