@@ -21,6 +21,7 @@ from contextlib import contextmanager
 
 import cmet
 from .core import CmetError, silent
+from .io.limits import ENDLESS, lacking, whole
 
 # %% ../nbs/99_cli.ipynb #99_cli-003
 def edit(args):
@@ -80,12 +81,11 @@ def demo(args):
     print(f"{video}: the built-in portrait, talking, unedited and with seven emotions (with sound)")
     print(f"{picture}: the same as a filmstrip; a column is an emotion (first: unedited), a row a moment")
 
-def demo_arguments(p):
-    p.add_argument("--out", default="out", metavar="DIR", help="folder to write to (default: out)")
+def demo_arguments(p): p.add_argument("--out", default="out", metavar="DIR", help="folder to write to (default: out)")
 
 # %% ../nbs/99_cli.ipynb #99_cli-007
 def _parallel(add):
-    add("--workers", type=int, default=1, metavar="N", help="processes at work (default 1)")
+    add("--workers", type=whole("--workers", 1, 1024), default=1, metavar="N", help="processes at work (default 1)")
     add("--engine", default="local", choices=("local", "ray"), help="this machine, or a Ray cluster (default local)")
 
 def encode(args):
@@ -124,7 +124,7 @@ def studio(args):
 
 def studio_arguments(p):
     p.add_argument("--out", metavar="DIR", help="folder to write to (default: the built-in one)")
-    p.add_argument("--seed", type=int, default=0, help="of all random draws (default 0)")
+    p.add_argument("--seed", type=whole("--seed", 0, ENDLESS["seed"]), default=0, help="of all random draws (default 0)")
 
 # %% ../nbs/99_cli.ipynb #99_cli-009
 def train(args):
@@ -145,7 +145,7 @@ def train_arguments(p):
     add("--encoder", default="whisper", metavar="E", help="people: whisper or emotion2vec-large (default whisper)")
     add("--mapper", default="transformer", metavar="M", help="transformer, ridge, label, … (default transformer)")
     add("--set", nargs="+", metavar="K=V", help="settings of the mapper, its network or its training: steps=2000")
-    add("--seed", type=int, default=0, help="of all random draws (default 0)")
+    add("--seed", type=whole("--seed", 0, ENDLESS["seed"]), default=0, help="of all random draws (default 0)")
     add("--folder", metavar="DIR", help="for checkpoints; the same command again resumes a training")
     add("--force", action="store_true", help="replace OUT if it exists")
 
@@ -286,8 +286,9 @@ def main(
             args = parser().parse_args(argv)
             with terminable(): args.run(args)
             _notes(caught)
-        except CmetError as e:
-            print("cmet: " + " ".join(str(e).split()), file=sys.stderr)
+        except Exception as e:
+            if (said := e if isinstance(e, CmetError) else lacking(e)) is None: raise
+            print("cmet: " + " ".join(str(said).split()), file=sys.stderr)
             return 2
         except KeyboardInterrupt as e:
             nothing = ", nothing was written" if args is not None and args.run is edit else ""
