@@ -77,8 +77,8 @@ def claimed(
     new:bool=False,  # nothing may be there yet
 ):  # `CmetError` where another process or thread has it
     "An output that nobody else writes to meanwhile."
-    path = Path(os.path.abspath(path))
-    if (me := (path, threading.get_ident())) in HELD: yield path; return
+    path = Path(path)
+    if (me := (os.path.abspath(path), threading.get_ident())) in HELD: yield path; return
     try: file = _taken(name := hidden(path, "lock"), wait)
     except OSError as e:
         if not path.parent.is_dir(): raise CmetError(f"no output folder '{path.parent}'", "create it or choose another") from e
