@@ -41,7 +41,7 @@ setup(
     package_dir={"": "."},  # so plain that an editable install is a line in a .pth file
     cmdclass={"build_py": BuildWithData},
     install_requires=cfg["requirements"].split(),
-    extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "ray", "opensmile")},
+    extras_require={k: cfg[f"{k}_requirements"].split() for k in ("dev", "ray", "opensmile", "emotion2vec")},
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
 )

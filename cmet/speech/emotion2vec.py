@@ -8,6 +8,7 @@ __all__ = ['PUBLISHED', 'HUBS', 'LABELS', 'check_spec', 'read_config', 'weights_
 
 # %% ../../nbs/20_speech/30_emotion2vec.ipynb #30_emotion2vec-002
 import ast
+import importlib.util
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -124,6 +125,9 @@ def load_emotion2vec(
 ):  # -> funasr.AutoModel, with the folder's weights in it
     "FunASR's `AutoModel` on a local folder; opens no connection and runs nothing from the folder."
     import torch
+    if importlib.util.find_spec("funasr") is None:
+        raise CmetError("emotion2vec needs FunASR, which is not installed",
+                        "run `pip install 'cmet[emotion2vec]'`, or use --encoder whisper")
     made, file, device = read_config(folder), weights_file(folder), core.device(device)
     if digest: verified(file, digest, "fetch the weights again")
     state = read_weights(file)

@@ -162,7 +162,8 @@ class OpenSmile(SpeechEncoder):
         try: return f"opensmile-{version('opensmile')}"
         except PackageNotFoundError as e:
             raise CmetError(f"the encoder '{self.name}' needs openSMILE, which is not installed",
-                            "run `pip install 'cmet[opensmile]'` (for research only), or use --encoder whisper") from e
+                            "run `pip install 'cmet[opensmile]'` (for research only), or take the encoder whisper "
+                            "and a mapper made with it") from e
 
     @cached_property
     def smile(self):
