@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import CmetError
 from ..face.action_units import AUS
-from ..io.files import check_file
+from ..io.limits import TABLE, check_size, read_array
 
 # %% ../../nbs/40_corpus/15_face_tables.ipynb #15_face_tables-005
 def whole_frames(
@@ -34,17 +34,19 @@ def _number(cells): # text, a column of it -> float64
 def _read_text(path):  # -> DataFrame of text
     "The columns of a table that mean something here."
     import pandas as pd
+    check_size(path, "face table", TABLE)
     try:
-        with open(check_file(path, "face table"), encoding="utf-8-sig", errors="replace") as f: lines = f.readlines()
-        sep = max(",;\t", key=lines[0].count)
-        # pandas would drop what is too much, and a comma inside a number would move all that follows it
-        for n, line in enumerate(lines, 1):
-            if '"' not in line and line.rstrip().rstrip(sep).count(sep) > lines[0].count(sep):
-                raise ValueError(f"line {n} has more cells than the first")
+        with open(path, encoding="utf-8-sig", errors="replace") as f:
+            head = f.readline()
+            sep = max(",;\t", key=head.count)
+            # pandas would drop what is too much, and a comma inside a number would move all that follows it
+            for n, line in enumerate(f, 2):
+                if '"' not in line and line.rstrip().rstrip(sep).count(sep) > head.count(sep):
+                    raise ValueError(f"line {n} has more cells than the first")
         table = pd.read_csv(path, sep=sep, dtype=str, skipinitialspace=True, index_col=False,
                             usecols=lambda c: c.strip() in KNOWN, encoding="utf-8-sig", encoding_errors="replace")
-    except (OSError, ValueError) as e:
-        raise CmetError(f"cannot read face table '{path}' ({e})", "check the file") from e
+    except Exception as e:  # a damaged table can fail anywhere in pandas
+        raise CmetError(f"cannot read face table '{path}' ({' '.join(str(e).split())[:200]})", "check the file") from e
     table.columns = [c.strip() for c in table]
     return table
 
@@ -90,12 +92,9 @@ def _one_face(path, table, values) -> np.ndarray:  # int, rows of the table
 
 # %% ../../nbs/40_corpus/15_face_tables.ipynb #15_face_tables-011
 def _read_array(path):
-    try: face = np.load(check_file(path, "face table"), allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, OverflowError) as e:
-        raise CmetError(f"cannot read face table '{path}' ({e})", "check the file") from e
-    shape, kind = getattr(face, "shape", ()), getattr(face, "dtype", np.dtype("O"))
-    if len(shape) in (1, 2) and kind.kind in "fiub": return np.atleast_2d(face)
-    raise CmetError(f"face table '{path}' holds {kind} {shape}", "store [frames, numbers] of float32")
+    face = read_array(path, "face table")
+    if face.ndim in (1, 2): return np.atleast_2d(face)
+    raise CmetError(f"face table '{path}' holds {face.dtype} {face.shape}", "store [frames, numbers] of float32")
 
 def read_face_table(
     path,  # .npy [frames, D], or a CSV of OpenFace or py-feat

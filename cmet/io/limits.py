@@ -77,9 +77,9 @@ def read_array(
     except CmetError: raise
     except Exception as e:  # a damaged head can fail anywhere in numpy, and in the tokenizer of Python that it asks
         why = " ".join((str(e) or type(e).__name__).split())[:100]
-        raise CmetError(f"{what} '{path}' is no array of numbers ({why})", "write or fetch it again") from e
+        raise CmetError(f"cannot read {what} '{path}' as an array of numbers ({why})", "write or fetch it again") from e
     if found.dtype.kind in kinds: return found
-    raise CmetError(f"{what} '{path}' holds {found.dtype} {found.shape}, not real numbers", "store float32")
+    raise CmetError(f"{what} '{path}' holds {found.dtype} {found.shape}", "store [frames, numbers] of float32")
 
 # %% ../../nbs/10_io/15_limits.ipynb #15_limits-015
 MANY = 1_000_000  # of whatever a setting counts
