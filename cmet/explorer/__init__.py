@@ -9,5 +9,7 @@ __all__ = []
 from ..core import public
 
 __getattr__, __dir__, __all__ = public(__name__, {
+    ".preview": "Scene Wish",
+    ".export": "make",
     ".app": "Explorer",
 })

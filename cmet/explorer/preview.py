@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import builtin
-from ..corpus.encode import face_codec
+from ..face.codecs import face_codec
 from .voices import Voice, open_voice
 from ..io.media import open_video
 from ..vectors.vector import Vector

@@ -109,7 +109,7 @@ def voice_name(
     while name in taken: name, k = f"{first[:17]}_{k}", k + 1
     return name
 
-# %% ../../nbs/95_explorer/05_voices.ipynb #05_voices-018
+# %% ../../nbs/95_explorer/05_voices.ipynb #05_voices-024
 MOST = 3.  # the largest weight: of a slider, and in an expression
 
 def read_weights(
@@ -122,14 +122,14 @@ def read_weights(
     found = dict.fromkeys(names, 0.)
     for name, k in linear(text).items(): found[canonical(name, names)] += k
     for name, k in found.items():
-        if abs(k) > MOST: raise CmetError(f"{name} has the weight {k:g}", f"use -{MOST:g} to {MOST:g}, and the strength")
-    return balanced(found, own)
+        if abs(k) > MOST and name != "neutral": raise CmetError(f"{name} has the weight {k:g}", f"use -{MOST:g} to {MOST:g}, and the strength")
+    return balanced({name: round(k, 6) for name, k in found.items()}, own)
 
 def spell(
     weights:dict,  # name -> weight
 ) -> str:  # empty where all are zero
     "The expression of some weights: what is added first, then what is taken away."
-    rows = sorted(((name, round(k, 3)) for name, k in weights.items() if round(k, 3)), key=lambda r: r[1] < 0)
+    rows = sorted(((name, round(k, 6)) for name, k in weights.items() if round(k, 6)), key=lambda r: r[1] < 0)
     return written(dict(rows)) if rows else ""
 
 # %% ../../nbs/95_explorer/05_voices.ipynb #05_voices-021

@@ -1,0 +1,126 @@
+"""The explorer cannot lie: whatever a hand does, in whatever order, everything that is shown and saved says the same.
+
+Two hundred random actions without a browser, drawn from a seed, as a user would do them: sliders, text, presets, faces and voices that are
+good or broken, mappers, files. Whenever the worker rests, sliders, expression, settings, face, bars, map, code and preset are compared with
+what another `Scene` makes of the state by itself.
+"""
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmet.core import EMOTIONS, builtin
+from cmet.explorer import Explorer
+from cmet.explorer.panels import arrow, code
+from cmet.explorer.preview import Scene, full
+from cmet.explorer.voices import preset, read_weights
+from cmet.explorer.widgets import bars, jpeg
+from cmet.io.media import open_video, write_audio
+from cmet.viz.figures import AU_NAMES
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    "Bytes of good and of broken uploads."
+    d = tmp_path_factory.mktemp("material")
+    face = next(iter(open_video(builtin("portrait.mp4")).frames()))
+    wide = np.full((300, 480, 3), 120, np.uint8)
+    wide[20:276, 60:316] = face
+    Image.fromarray(wide).save(d/"me.png")
+    Image.fromarray(np.full((200, 200, 3), 90, np.uint8)).save(d/"grey.png")
+    write_audio(d/"noise.wav", np.random.default_rng(0).normal(0, .1, 32000).astype(np.float32), 16000)
+    speech = {f"{e}.flac": builtin(f"speech/F01_{e}_3_001.flac").read_bytes() for e in ("angry", "happy", "sad")}
+    return {"faces": {"me.png": (d/"me.png").read_bytes()}, "voices": speech,
+            "bad faces": {"grey.png": (d/"grey.png").read_bytes(), "text.jpg": b"no picture", "x.flac": speech["sad.flac"]},
+            "bad voices": {"noise.wav": (d/"noise.wav").read_bytes(), "empty.mp3": b"", "me.png": (d/"me.png").read_bytes()}}
+
+
+def actions(e, g, material):
+    "Things a hand can do, each a function."
+    pick = lambda kind: g.choice(sorted(material[kind].items()))
+    names = [n for n in e.emotions.sliders if n != "neutral"]
+    def move(): e.emotions.sliders[g.choice(names)].value = g.randrange(-60, 61)/20
+    def text(): e.emotions.box.value = g.choice(["happy", "joy - .5*sadness", "1.5*surprised + fear", "", f"{g.choice(names)} - neutral"])
+    def nonsense(): e.emotions.box.value = g.choice(["happi", "happy -", "9*sad", "<b>", "happy | strength 9", "boredom"])
+    def line(): e.emotions.box.value = f"{g.choice(names)} | strength {g.randrange(-10, 31)/10:g}"
+    def listed(): e.presets.list.value = g.choice(e.presets.list.options)[1]
+    def strength(): e.settings.strength.value = g.randrange(-20, 61)/20
+    def moment(): e.settings.frame.value = g.randrange(0, e.settings.frame.max + 1)
+    def source(): e.settings.source.value = g.choice(e.settings.source.options)[1]
+    def mapper(): e.settings.mapper.value = g.choice(["auto", "ridge", "neighbour"])
+    def codec(): e.put(codec=g.choice(["mesh", "clay"]))
+    def face(): e.settings.upload.got([pick("faces")])
+    def bad_face(): e.settings.upload.got([pick("bad faces")])
+    def voice(): e.voices.upload.got([pick("voices")])
+    def bad_voice(): e.voices.upload.got([pick("bad voices")])
+    def drop(): [row.children[1].click() for row in e.emotions.voices.children[:1]]
+    def keep(): e.presets.save.click()
+    return [*[move]*6, text, text, nonsense, nonsense, line, listed, strength, moment, moment, source, mapper, codec, face, bad_face, bad_face, voice,
+            voice, bad_voice, bad_voice, drop, keep]
+
+
+def check(e, scene):
+    "All that is shown agrees with the state, and with what the state looks like by itself."
+    with e.lock: wish, view = e.state, e.view
+    assert view.wish == wish
+    weights = dict(wish.weights)
+    assert {n: s.value for n, s in e.emotions.sliders.items()} == pytest.approx(weights, abs=1e-6)
+    assert e.emotions.says(weights) or "cmet-bad" in e.emotions.line.value, "another expression, and no word about it"
+    assert sum(weights[n] for n in weights if n not in dict(wish.voices)) == pytest.approx(0, abs=1e-5)
+    for name, control in e.settings.controls.items(): assert control.value == getattr(wish, name), name
+    *_, again = scene.look(wish)
+    assert e.faces.after.value == jpeg(again.after) and e.faces.before.value == jpeg(again.before)
+    assert e.bars.widget.value == bars(again.change[again.frame], [f"{u} {AU_NAMES[u]}" for u in again.clip.codec.units])
+    assert repr(e.map.scatter.annotations()["annotations"]) == repr(arrow(e.map.plane, again.vector))
+    assert e.map.drawn[0].name == again.voice.corpus.name and list(e.map.drawn[1]) == [n for n, _ in wish.voices]
+    line = preset(weights, wish.strength, wish.mapper)
+    assert e.presets.now == line and e.presets.list.value in ("", line)
+    assert read_weights(line.split("|")[0], [n for n in weights if n not in dict(wish.voices)], list(dict(wish.voices))) == weights
+    assert all(f"<b>{n}:</b>" in e.voices.line.value for n, _ in wish.voices)
+    assert code(wish, "edited.mp4").replace("'", "&#x27;") in e.output.code.value.replace("&quot;", '"')
+    kept = set(map(str, e.uploads.folder.glob("*"))) if e.uploads.folder.exists() else set()
+    assert all(Path(f).is_file() for _, files in wish.voices for f in files) and (not kept or wish.source not in kept or Path(wish.source).is_file())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_two_hundred_random_actions(seed, material, tmp_path):
+    e, scene, g = Explorer(folder=tmp_path), Scene(), random.Random(seed)
+    e.wait()
+    for step in range(100):
+        for _ in range(g.choice([1, 1, 2, 3])):  # some before the worker has done
+            g.choice(actions(e, g, material))()
+        e.wait(120)
+        check(e, scene)
+        if step%25 == 24:
+            e.output.buttons["png"].click()
+            e.saver.work.join()
+            made = max(tmp_path.glob("*.png"), key=lambda p: p.stat().st_mtime_ns)
+            assert np.array_equal(np.asarray(Image.open(made)), full(e.view.clip, e.view.frame).edit(e.view.frame, e.view.change[e.view.frame]))
+    e.live.close()
+
+
+def test_happy_and_then_a_slider_is_still_happy(tmp_path):
+    "A bare name is a difference from neutral, so a touch of another emotion does not make the voice another one."
+    from cmet.vectors.vector import cosine
+    e = Explorer(folder=tmp_path)
+    e.emotions.box.value = "happy"
+    alone = e.wait().view.vector
+    e.emotions.sliders["sad"].value = .1
+    assert cosine(e.wait().view.vector, alone) > .95 and dict(e.state.weights)["neutral"] == pytest.approx(-1.1)
+    assert set(EMOTIONS) <= set(e.emotions.sliders)
+    e.live.close()
+
+
+def test_a_wish_that_fails_takes_back_only_itself(material, tmp_path):
+    "A slider that was moved while a broken file was looked at stays where the hand put it."
+    e = Explorer(folder=tmp_path)
+    e.wait()
+    e.settings.upload.got([("grey.png", material["bad faces"]["grey.png"])])
+    e.emotions.sliders["sad"].value = 1.5
+    e.wait()
+    assert e.state == e.view.wish and dict(e.state.weights)["sad"] == 1.5 and e.state.source == "built-in portrait"
+    assert e.emotions.sliders["sad"].value == 1.5 and not list((tmp_path/"uploads").iterdir())
+    check(e, Scene())
+    e.live.close()
