@@ -227,7 +227,7 @@ def test_an_edited_still_does_not_tremble(short, corpus, monkeypatch):
 
 
 def test_a_learned_codec_from_its_file(short):
-    from cmet.corpus.encode import face_codec
+    from cmet.face.codecs import face_codec
     from cmet.face.mesh import MeshCodec, learned, save_codec
     frames = read_video(short)[0]
     wide = np.stack(list(MeshCodec().edit(frames, np.tile(3.*(np.array(AUS) == "AU12"), (len(frames), 1)))))

@@ -9,7 +9,7 @@ __all__ = ['TITLE', 'caption', 'wall', 'real_speech', 'wanted', 'together', 'mak
 import numpy as np
 
 from ..core import BASIC, builtin, find_data
-from ..corpus.encode import face_codec
+from ..face.codecs import face_codec
 from .pipeline import LABEL, face_change
 from .request import chosen_voice, people_mapper, wanted_vector
 from ..io.files import atomic, make_folder

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import CmetError, builtin
-from ..corpus.encode import face_codec
+from ..face.codecs import face_codec
 from ..io.files import check_file, walk
 from ..speech.encoders import BEST, sidecar, speech_encoder
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CPU_BLOCK', 'LOOK', 'to_tensor', 'to_frames', 'Performance', 'batch_size', 'batches', 'find_window', 'seen', 'placed',
-           'filled', 'read', 'draw', 'checked', 'EDTalkBase', 'EDTalkCodec']
+           'filled', 'read', 'draw', 'checked', 'EDTalkCodec']
 
 # %% ../../nbs/35_edtalk/50_codec.ipynb #50_codec-002
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ import torch
 from ..core import CmetError, device as pick_device
 from .model import EDTalk, Identity, open_edtalk
 from .network import PARTS, channels
+from ..face.codecs import FaceCodec
 
 # %% ../../nbs/35_edtalk/50_codec.ipynb #50_codec-005
 def to_tensor(frames, device="cpu"):  # uint8 [B, H, W, 3] -> float32 [B, 3, H, W], -1 to 1
@@ -129,8 +130,10 @@ def checked(delta, frames:int) -> np.ndarray:  # float32 [frames, 10]
     return delta
 
 # %% ../../nbs/35_edtalk/50_codec.ipynb #50_codec-019
-class EDTalkBase:
-    "The network of the codec, on its device and in its form."
+class EDTalkCodec(FaceCodec):
+    "Face codec on EDTalk: expression read from frames, and frames drawn with another expression."
+    name, dim, neural = "edtalk", PARTS["expression"], True
+
     def __init__(self,
                  model=None,  # an `EDTalk`, or a file of its weights; None: the published ones (assets)
                  device:str|None=None,  # "cpu", "cuda"…; None: the best one present
@@ -154,11 +157,6 @@ class EDTalkBase:
         who = self.model.identify(to_tensor(filled([picture], self.fixed), self.device))
         return Identity(who.w[:1], [tuple(x[:1] for x in level) for level in who.levels])
 
-# %% ../../nbs/35_edtalk/50_codec.ipynb #50_codec-020
-class EDTalkCodec(EDTalkBase):
-    "Face codec on EDTalk: expression read from frames, and frames drawn with another expression."
-    name, dim = "edtalk", PARTS["expression"]
-
     def track(self, frames) -> Performance:  # iterable of uint8 [H, W, 3], read once
         "Read a video's performance; keeps one frame, and 36 numbers of each."
         frames = iter(frames)
@@ -168,10 +166,6 @@ class EDTalkCodec(EDTalkBase):
     def encode(self, frames) -> np.ndarray:  # uint8 [T, H, W, 3] or a Performance -> float32 [T, 10]
         "The expression of each frame."
         return (frames if isinstance(frames, Performance) else self.track(frames)).expression
-
-    def edit(self, frames, delta) -> np.ndarray:  # uint8 [T, H, W, 3], [T, 10] -> uint8 [T, H, W, 3]
-        "The same frames with the expression changed."
-        return np.stack(list(self.edit_stream(frames, self.track(frames), delta)))
 
     def edit_stream(self, frames, track:Performance, delta):  # generator of uint8 [H, W, 3]
         "Draw the frames that were tracked with their expression changed, a batch at a time."

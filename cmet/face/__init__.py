@@ -12,4 +12,5 @@ __getattr__, __dir__, __all__ = public(__name__, {
     ".landmarks": "Track mouth_opening unit",
     ".action_units": "AUS",
     ".mesh": "MeshCodec Writer learned",
+    ".codecs": "CODECS FaceCodec face_codec",
 })
