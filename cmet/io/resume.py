@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from ..core import CmetError, silent
-from .files import atomic, make_folder
+from .claims import clear
+from .files import atomic, own_folder
 from .jobs import each, failure
 
 # %% ../../nbs/10_io/65_resume.ipynb #65_resume-005
@@ -29,7 +30,7 @@ def stamp(
 
 class Parts:
     "Finished pieces of work in a folder."
-    def __init__(self, folder): self.folder = make_folder(folder)
+    def __init__(self, folder): self.folder = own_folder(folder)
 
     def path(self, key) -> Path:  # key: anything JSON can hold
         text = json.dumps(key, sort_keys=True, default=str)
@@ -42,6 +43,10 @@ class Parts:
     def get(self, key):  # -> array, or None where there is none
         try: return np.load(self.path(key), allow_pickle=False)
         except (OSError, ValueError, EOFError): return None
+
+    def clear(self, but_finished:bool=False):
+        "Remove the folder, which nobody needs any more; `but_finished`: only where nothing is in it."
+        if not (but_finished and any(self.folder.glob("[0-9a-f]*.npy"))): clear(self.folder, r"[0-9a-f]{40}\.npy")
 
 # %% ../../nbs/10_io/65_resume.ipynb #65_resume-008
 def batches(

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..core import CmetError, Registry, cache_dir, sha256
 from ..io.files import atomic
+from ..io.jobs import unbroken
 from ..io.media import read_audio
 from .emotion2vec import find_emotion2vec, load_emotion2vec, present_emotion2vec, read_config, weights_file
 from .voicing import RATE, found_speech, levelled
@@ -174,7 +175,8 @@ class OpenSmile(SpeechEncoder):
     @property
     def features(self) -> list: return list(self.smile.feature_names)
 
-    def embed(self, wav): return self.smile(np.clip(wav, -1, 32767/32768), RATE).reshape(-1)
+    def embed(self, wav):
+        with unbroken(): return self.smile(np.clip(wav, -1, 32767/32768), RATE).reshape(-1)
 
 # %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-041
 EMOTION2VEC = {f"emotion2vec-{size}": (f"emotion2vec_plus_{size}", dim)  # published name, numbers a clip
