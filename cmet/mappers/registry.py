@@ -74,7 +74,7 @@ def _places(name:str) -> list:
 
 def _value(text:str):
     try: return json.loads(text)
-    except ValueError: return text
+    except (ValueError, RecursionError): return text
 
 def configured(
     name:str,  # of a mapper

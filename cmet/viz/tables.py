@@ -21,7 +21,7 @@ def _json(path, default):
     "The content of a file that may not be there; a damaged one raises `CmetError`."
     try: return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError: return default
-    except (OSError, ValueError) as e: raise CmetError(f"cannot read '{path}' ({e})", "run it again") from e
+    except (OSError, ValueError, RecursionError) as e: raise CmetError(f"cannot read '{path}' ({e})", "run it again") from e
 
 def _flat(told:dict, before:str="") -> dict:
     "Nested names joined by dots; lists as text."
