@@ -72,12 +72,13 @@ def studio_corpus(
     "Record the clips and encode their speech with eGeMAPS."
     from cmet.speech.encoders import speech_encoder
     encoder = speech_encoder("egemaps", cache=False)
+    names = encoder.features  # where openSMILE is missing, this says so before minutes of work
     rows, faces = zip(*record(call_sheet(speakers, sentences), folder, seed, progress))
     speech = encoder.encode([Path(folder)/row["audio"] for row in rows], progress=progress)
     for row in rows:
         if row["speaker"] not in TRAVELS or row["intensity"] != 3: row["audio"] = ""
     return make_corpus(rows, speech, faces, name="studio (synthetic)", encoder=encoder.name, codec="mesh",
-                       fps=FPS, seed=seed, features=encoder.features, action_units=AUS, sentences=SENTENCES,
+                       fps=FPS, seed=seed, features=names, action_units=AUS, sentences=SENTENCES,
                        people=company(speakers, seed), made_with={p: version(p) for p in MADE_WITH})
 
 # %% ../../nbs/40_corpus/70_studio.ipynb #70_studio-015

@@ -172,6 +172,7 @@ def _ways(model, hub, revision):
     about = f"({sum(r.size for r in rows)/1e9:.1f} GB, {rows[0].licence}: {rows[0].terms})" if rows else ""
     theirs = f"run `{HUBS[hub][1]} {model}{f' --revision {revision}' if revision else ''}`"
     ways = [f"run `cmet assets get {title}` {about}" if rows else theirs]
+    if importlib.util.find_spec("funasr") is None: ways[0] = f"run `pip install 'cmet[emotion2vec]'` and {ways[0]}"
     if revision is None: ways.append(f"put its {PUBLISHED} into {cache_dir()/title}")
     return ", or ".join([*ways, "name its folder"])
 
