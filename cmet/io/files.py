@@ -164,7 +164,8 @@ def _sound(path, name:str) -> None:  # name: of the file, for the message
         if start.startswith(mark): raise CmetError(f"{name} only says where the file is", f"run `{command}` in its folder")
     names, end = set(), 0
     for k, (box, at) in enumerate(_boxes(path)):
-        names, end = names | {box}, at
+        names.add(box)
+        end = at
         if k == BOXES: raise CmetError(f"{name} is no film: it falls into more than a million parts", again)
     if names and not (end <= os.path.getsize(path) and {b"moov", b"moof"} & names): raise CmetError(f"{name} is cut short", again)
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..core import CmetError, Registry, cache_dir, sha256
 from ..io.files import atomic
+from ..io.limits import read_array
 from ..io.jobs import unbroken
 from ..io.media import read_audio
 from .emotion2vec import find_emotion2vec, load_emotion2vec, present_emotion2vec, read_config, weights_file
@@ -41,13 +42,9 @@ def read_feature(
     dim:int,  # how many numbers it must hold
 ) -> np.ndarray:  # float32 [dim]; raises `CmetError` for anything else
     "One stored feature vector."
-    try: x = np.load(path, allow_pickle=False)
-    except FileNotFoundError as e: raise CmetError(f"no such feature file '{path}'", "check the path") from e
-    except (ValueError, EOFError, OSError) as e:
-        raise CmetError(f"'{path}' is not a file of numbers", "extract the feature again") from e
-    shape, kind = getattr(x, "shape", None), getattr(x, "dtype", np.dtype("O")).kind
-    if kind not in "fiu" or shape not in ((dim,), (1, dim)):
-        raise CmetError(f"'{path}' holds {shape}, not one vector of {dim}", "choose the encoder that made it")
+    x = read_array(path, "feature file", "fiu")
+    if x.shape not in ((dim,), (1, dim)):
+        raise CmetError(f"'{path}' holds {x.shape}, not one vector of {dim}", "choose the encoder that made it")
     if not np.isfinite(x).all(): raise CmetError(f"'{path}' holds NaN or infinity", "extract it again")
     return x.reshape(dim).astype(np.float32)
 
