@@ -84,6 +84,49 @@ def test_gaze_survives(codec, face):
     assert np.abs(before - after).max() < 2
 
 
+def test_an_iris_stays_round_and_in_place_when_the_lids_open(codec):
+    "On a face whose eyes are painted with rings, lids that open show more of the same rings, not longer ones."
+    face = codec.track([PHOTO])
+    near = face.repeat(1).scaled(3, lambda i, f: cv2.resize(f, None, fx=3, fy=3))
+    picture, (y, x) = near.frame.copy(), np.indices(near.frame.shape[:2])
+    for c in near.points[0, [468, 473], :2]:
+        far = np.hypot(x - c[0], y - c[1])
+        picture[far < 40] = (120 + 100*np.cos(far/5))[far < 40].astype(np.uint8)[:, None]
+    edited = next(codec.edit_stream([picture], near, rows(1, AU05=4))).astype(float)
+    ring = near.points[0, [[159, 145], [386, 374]], :2]
+    for c, (top, low) in zip(near.points[0, [468, 473], :2], ring):
+        eye = (np.abs(x - c[0]) < 14) & (y > top[1] - 6) & (y < low[1] - 4)  # some of it was under the lid
+        assert (eye & (y < top[1])).sum() > 50
+        assert np.abs(edited - picture)[eye].mean() < 12, np.abs(edited - picture)[eye].mean()
+
+
+def test_teeth_stay_white_and_as_high_when_a_smile_opens(codec, face):
+    opened = codec.edit(PHOTO[None], rows(1, AU25=2, AU26=3))[0]
+    after = codec.track([opened]).points[0]
+    def column(image, points):
+        (x, top), (_, low) = points[[13, 14], :2]
+        return image[int(top) + 1:int(low), int(x) - 3:int(x) + 4].mean((1, 2))
+    before, now = column(PHOTO, face.points[0]), column(opened, after)
+    assert len(now) > 1.5*len(before) and now.max() > .93*before.max() and now.min() < .3*before.max()
+    assert abs((now > .7*before.max()).sum() - (before > .7*before.max()).sum()) <= 2
+
+
+@pytest.mark.parametrize("name", TEXTBOOK)
+def test_cheeks_and_nose_do_not_fold(codec, face, name):
+    "Apart from the corners of the lips, hardly a triangle of the skin turns over: each would be a crack."
+    from cmet.face import mesh, warp
+    from cmet.face.landmarks import LIPS_LOW, LIPS_TOP, triangles
+    w, skin = mesh.Writer(codec, face), triangles()
+    delta = codec.sided(textbook()[list(TEXTBOOK).index(name)][None])[0]
+    flat, move = w.points[0, :POINTS, :2].copy(), w.rig.move(delta*np.resize(mesh.EMPHASIS, 34))@w.pose[0]
+    for guard in (warp.guard_folds, warp.guard_lips): guard(flat, move)
+    lips = np.unique([*UPPER_LIP.ravel(), *LOWER_LIP.ravel(), *LIPS_TOP, *LIPS_LOW, 61, 291, 76, 306, 62, 292])
+    skin = skin[~np.isin(skin, lips).any(1)]
+    area = lambda p: np.linalg.det(p[skin][:, 1:] - p[skin][:, :1])
+    turned = (area(flat)*area(flat + move) < 0) & (np.abs(area(flat)) > 4)  # twice the area, pixels
+    assert turned.sum() <= 2, skin[turned]
+
+
 def test_landmark_noise_does_not_tremble(codec, face):
     "One picture, noisy landmarks: the edited picture trembles less than a grey level."
     rng = np.random.default_rng(0)

@@ -14,7 +14,7 @@ import numpy as np
 
 from .action_units import AUS, FULL, Rig, mirror, sides
 from .landmarks import OVAL, POINTS, triangles
-from .warp import affine, fetch, origin, paint
+from .warp import WALLS, affine, fetch, origin, paint
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-004
 CANVAS, SCALE, MIDDLE = 256, 110, (128, 105)
@@ -42,24 +42,25 @@ def to_layout(
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-007
 CREASES = {
-    "AU01": ("-.18 .026 | 69 108 151", "-.13 .026 | 67/69 109/108 10/151"),
-    "AU02": ("-.12 .026 | 68 104 69", "-.07 .026 | 54/68 103/104 67/69"),
-    "AU04": ("-.48 .028 | 107/9 55/8 193/8", "-.56 .050 | 55 222 223 224", "-.28 .060 | 9 8"),
-    "AU06": ("-.10 .020 | 130 35/226 143", "-.08 .020 | 226 35 111",
-             "-.12 .030 | 31 228 229 230 231", ".12 .070 | 50 101 205"),
-    "AU07": ("-.20 .024 | 110 24 23 22", "-.14 .030 | 228 229 230", "-.18 .024 | 30 29 27 28"),
-    "AU09": ("-.16 .026 | 193 122/245 188", "-.10 .026 | 189 244 128", "-.08 .022 | 168 193",
-             "-.14 .030 | 131/129 129 203", "-.16 .050 | 55 222"),
-    "AU10": ("-.24 .034 | 129 203 206 216",),
-    "AU12": ("-.26 .036 | 129/203 203 206 216", ".14 .070 | 50 205 36",
-             "-.10 .024 | 231 230 229", "-.12 .034 | 57 57/186"),
-    "AU14": ("-.15 .034 | 57 57/43",),
-    "AU15": ("-.24 .030 | 57/61 43 202", "-.10 .040 | 17 84"),
-    "AU17": ("-.16 .040 | 201 208 199", "-.22 .030 | 18 83 182"),
-    "AU20": ("-.16 .032 | 216 57/212 202",),
-    "AU23": ("-.18 .026 | 17 84 181", "-.10 .030 | 164 167"),
-    "AU25": ("-.08 .032 | 18 83",),
-    "AU26": ("-.08 .032 | 206 216 214",),
+    "AU01": ("-.30 .014 | 69 108 151", "-.20 .014 | 67/69 109/108 10/151", ".10 .030 | 69/67 108/109 151/10"),
+    "AU02": ("-.20 .014 | 68 104 69", "-.12 .014 | 54/68 103/104 67/69"),
+    "AU04": ("-.42 .014 | 107/107/9 55/55/8 193/193/8", "-.20 .035 | 107/107/9 55/55/8", ".10 .020 | 9 8",
+             "-.50 .030 | 56/221 28/222 27/223 29/224"),
+    "AU06": ("-.16 .016 | 130 35/226 143", "-.12 .016 | 226 35 111",
+             "-.16 .026 | 31 228 229 230 231", ".14 .070 | 50 101 205"),
+    "AU07": ("-.30 .020 | 110 24 23 22", "-.20 .026 | 228 229 230", "-.30 .020 | 30 29 27 28"),
+    "AU09": ("-.18 .016 | 193 122/245 188", "-.10 .016 | 189 244 128", "-.14 .016 | 168 193",
+             "-.22 .022 | 131/129 129 203", "-.12 .045 | 131/129 129 203", "-.20 .050 | 55 222"),
+    "AU10": ("-.30 .020 | 129 203 206 216", "-.14 .045 | 129 203 206 216", ".12 .060 | 50 205 101"),
+    "AU12": ("-.22 .022 | 129/203 203 206 216", "-.14 .045 | 203 206 216", ".16 .070 | 50 205 36",
+             "-.14 .024 | 231 230 229", "-.16 .030 | 57 57/186"),
+    "AU14": ("-.30 .020 | 57 57/43", "-.10 .045 | 57 57/43"),
+    "AU15": ("-.35 .024 | 57/61 43 202", "-.14 .040 | 17 84"),
+    "AU17": ("-.20 .035 | 201 208 199", "-.32 .022 | 18 83 182"),
+    "AU20": ("-.24 .026 | 216 57/212 202",),
+    "AU23": ("-.26 .022 | 17 84 181", "-.14 .026 | 164 167"),
+    "AU25": ("-.10 .030 | 18 83",),
+    "AU26": ("-.10 .030 | 206 216 214",),
 }
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-008
@@ -80,7 +81,7 @@ def stroke(
     return amount*soft/soft.max()
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-009
-DARKEST, BRIGHTEST = -.9, .4  # log brightness that no pile of creases passes
+DARKEST, BRIGHTEST = -1.6, .4  # log brightness that no pile of creases passes
 
 def bounded(log):  # [...] -> the same, bent towards its bounds; it keeps growing, ever more slowly
     return np.where(log < 0, -DARKEST*np.expm1(log/-DARKEST), BRIGHTEST*-np.expm1(-log/BRIGHTEST))
@@ -91,13 +92,14 @@ class Shade:
     textures:np.ndarray  # float32 [17, 256, 256] at full strength
     layout:np.ndarray  # float64 [468, 2]
     source:str="drawn by hand"
+    walls:float=0.  # light from a fold's own walls, see `light`; what was measured on skin holds it already
 
-    def gain(self, intensity):  # [17], or [34] by halves -> (float32 [256, 256], layout), as `warp` takes it
+    def gain(self, intensity):  # [17], or [34] by halves -> (float32 [256, 256], layout, walls), as `warp` takes it
         pull = np.asarray(intensity, np.float32).clip(0)  # a muscle let go does not un-fold smooth skin
         log = [np.tensordot(half/FULL, self.textures, 1) for half in pull.reshape(-1, len(AUS))]
         if len(log) == 2:
             log = sides((np.arange(CANVAS)[:, None] - MIDDLE[0])/SCALE)[:, None].astype(np.float32)*log
-        return bounded(sum(log)), self.layout
+        return bounded(sum(log)), self.layout, self.walls
 
 def creases(
     shape,  # [468, 3] upright shape of the person
@@ -106,7 +108,7 @@ def creases(
     layout, pairs = layout_of(shape), mirror(shape)
     smooth = np.zeros((CANVAS, CANVAS), np.float32)
     draw = lambda unit: sum((stroke(s, layout, pairs) for s in CREASES.get(unit, ())), smooth)
-    return Shade(np.stack([draw(u) for u in AUS])*skin_of(layout), layout)
+    return Shade(np.stack([draw(u) for u in AUS])*skin_of(layout), layout, walls=WALLS)
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-014
 def log_faces(
