@@ -27,7 +27,7 @@ from ..face.codecs import codec_class, face_codec
 from ..io.claims import claimed, owned
 from ..io.files import atomic, check_file, check_name, make_folder, put_back, walk
 from ..io.resume import Bench, Parts, stamp
-from ..io.sound import blocks
+from ..io.sound import blocks, endless
 from ..speech.encoders import sidecar, speech_encoder, vector_of
 
 # %% ../../nbs/40_corpus/40_encode.ipynb #40_encode-007
@@ -43,7 +43,7 @@ def cut_short(
         told = re.search(r"^data\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.M)
         # A program that writes into a pipe does not know the length and promises the largest there is.
         if told and int(told[2]) < int(told[1]) < 0x7ffff000: return True
-        try: return sum(map(len, blocks(file))) < .95*file.frames
+        try: return not endless(file) and sum(map(len, blocks(file))) < .95*file.frames
         except (soundfile.SoundFileError, RuntimeError): return True
 
 # %% ../../nbs/40_corpus/40_encode.ipynb #40_encode-010
