@@ -106,9 +106,18 @@ def test_settings_replace_parameters_and_cases(make):
     assert all(r["wait"] == 1 and r["more"] == {"k": 1} for r in plan.runs)
 
 
+@pytest.mark.parametrize("text, number", [("1e-3", .001), ("-2E+4", -2e4), ("5.e1", 50.), (".5e0", .5), ("2000", 2000), ("1.0e-3", .001)])
+def test_a_number_is_one_in_a_grid_after_set_and_for_a_mapper(make, text, number):
+    from cmet.mappers.registry import configured
+    said = [read_grid(make(f"parameters: {{wait: {text}, more.lr: [{text}]}}")).runs[0],
+            read_grid(make("parameters: {seed: 0}"), [f"wait={text}", f"more.lr=[{text}]"]).runs[0]]
+    for run in said: assert run["wait"] == number and run["more"]["lr"] == number and type(run["wait"]) is type(number)
+    assert configured("ridge", [f"penalty={abs(number)}".replace(str(abs(number)), text.lstrip("-"))]).config["penalty"] == abs(number)
+
+
 @pytest.mark.parametrize("text, said", [
     ("parameters: {sed: 1}", "no parameter 'sed': use seed"), ("parameters: {out: x}", "no parameter 'out'"),
-    ("parameters: {seed.x: 1}", "no parameter 'seed.x'"), ("parameters: {wait: 1e-3}", "'1e-3' is not a number"),
+    ("parameters: {seed.x: 1}", "no parameter 'seed.x'"), ("parameters: {wait: soon}", "'soon' is not a number"),
     ("parameters: {seed: [0, one]}", "'one' is not a number"), ("parameters: {a: [1, 2", "cannot be read"),
     ("parameters: {a: 1, a: 2}", "'a' stands twice"), ("parameter: {a: 1}", "unknown key 'parameter'"),
     ("parameters: [1]", "parameters is not a table"), ("cases: [1]", "cases are no tables"), ("cases: []", "cases are no tables"),

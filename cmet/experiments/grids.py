@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST', 'KINDS', 'HINTS', 'KEYS', 'Template', 'plain', 'read_template', 'values', 'expand', 'fill', 'experiments',
-           'find_grid', 'find_template', 'Grid', 'parse_settings', 'read_grid']
+           'find_grid', 'find_template', 'Grid', 'read_grid']
 
 # %% ../../nbs/97_experiments/10_grids.ipynb #10_grids-002
 import ast
@@ -19,6 +19,7 @@ from itertools import product
 from pathlib import Path
 
 from ..core import CmetError
+from ..io.settings import read_settings, read_values
 from ..io.limits import read_json, read_text
 
 # %% ../../nbs/97_experiments/10_grids.ipynb #10_grids-005
@@ -99,7 +100,7 @@ def expand(
 # %% ../../nbs/97_experiments/10_grids.ipynb #10_grids-012
 KINDS = {bool: "yes or no", int: "a number", float: "a number", str: "text", list: "a list", dict: "a table",
          type(None): "nothing"}
-HINTS = {"a number": "write 1.0e-3 for 1e-3, which is text in YAML", "text": "put it into quotation marks"}
+HINTS = {"text": "put it into quotation marks"}
 
 def _same_kind(value, default) -> bool:
     return None in (value, default) or KINDS.get(type(value), value) == KINDS.get(type(default), default)
@@ -156,33 +157,6 @@ class Grid:
     about: str = ""
     report: tuple = ()  # (Template, parameters), or nothing
 
-def _twice(node):
-    "Keys that stand twice in one table of a YAML tree."
-    if not isinstance(node.value, list): return
-    pairs = [p for p in node.value if isinstance(p, tuple)]
-    names = [key.value for key, _ in pairs]
-    yield from (n for n in names if names.count(n) > 1)
-    for child in [value for _, value in pairs] or node.value: yield from _twice(child)
-
-def _written_out(node, known:dict) -> float:  # known: id of a node -> its number; infinite where it holds itself
-    "How many values a YAML tree has once every alias is what it stands for."
-    if id(node) not in known:
-        known[id(node)] = math.inf
-        parts = node.value if isinstance(node.value, list) else ()
-        known[id(node)] = 1 + sum(_written_out(x, known) for p in parts for x in (p if isinstance(p, tuple) else (p,)))
-    return known[id(node)]
-
-def _read_yaml(text:str, what:str):
-    "Plain values; YAML itself would take the last of two equal keys."
-    import yaml
-    try:
-        tree = yaml.compose(text, yaml.SafeLoader)
-        if tree and _written_out(tree, {}) > 100*MOST: raise ValueError("its aliases stand for a million values or more")
-        if tree and (both := next(_twice(tree), None)): raise ValueError(f"'{both}' stands twice")
-        return yaml.safe_load(text)
-    except Exception as e:  # values that are none, as `!!int x`, fail anywhere in the reader
-        raise CmetError(f"{what} cannot be read ({' '.join(str(e).split())[:300]})", "mend it there") from e
-
 # %% ../../nbs/97_experiments/10_grids.ipynb #10_grids-016
 KEYS = {"template": str, "about": str, "parameters": dict, "cases": list, "report": dict}
 
@@ -193,7 +167,7 @@ def _grid_file(path) -> dict:
     "The content of a grid's file, its keys checked."
     if not os.path.exists(path): raise CmetError(f"no such grid '{path}'", _known_grids())
     text = read_text(path, "grid", 1 << 20)  # a megabyte takes ten seconds to read
-    told, keys = _read_yaml(text, f"grid '{path}'"), f"a grid has the keys {', '.join(KEYS)}"
+    told, keys = read_values(text, f"grid '{path}'"), f"a grid has the keys {', '.join(KEYS)}"
     if not isinstance(told, dict) or "template" not in told:
         raise CmetError(f"grid '{path}' names no template", keys)
     for k, v in told.items():
@@ -204,23 +178,13 @@ def _grid_file(path) -> dict:
     return told
 
 # %% ../../nbs/97_experiments/10_grids.ipynb #10_grids-017
-def parse_settings(
-    settings,  # ["K=V", …], V written as in a grid; or a dict; or None
-) -> dict:
-    "Parameters given on the command line."
-    if isinstance(settings, dict): return settings
-    pairs = [text.partition("=") for text in settings or ()]
-    if bad := [k + v for k, equals, v in pairs if not (equals and k.strip())]:
-        raise CmetError(f"setting '{bad[0]}' has no value", "write PARAMETER=VALUE")
-    return {k.strip(): _read_yaml(v, f"setting '{k}'") for k, _, v in pairs}
-
 def read_grid(
     path,  # a YAML file, or the name of one of the kit's
     settings=None,  # parameters that replace the grid's: ["K=V", …] or a dict
 ) -> Grid:  # `CmetError` for anything that cannot be run
     "All runs of a grid, each once."
     path = find_grid(path)
-    told, own = _grid_file(path), parse_settings(settings)
+    told, own = _grid_file(path), read_settings(settings)
     find = lambda name: read_template(find_template(path, name))
     template, report = find(told["template"]), dict(told.get("report", {}))
     rest = lambda row: {k: v for k, v in row.items() if k not in own}

@@ -10,7 +10,7 @@ from ..core import public
 
 __getattr__, __dir__, __all__ = public(__name__, {
     ".ear": "own_rest",
-    ".base": "natural_gain through_ear",
+    ".base": "Mapper natural_gain through_ear",
     ".neural": "TransformerMapper",
     ".registry": "MAPPERS configured load_mapper mapper",
 })

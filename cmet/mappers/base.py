@@ -24,6 +24,7 @@ LIMIT = 5  # spreads inside a speaker: a larger change of a feature is a fault o
 class Mapper:
     "From a speech vector to a change of the face. A subclass says `_fit`, `_delta` and what its `axes` are."
     kind, axes = "mapper", {}  # axes of the tensors in `state`: S speech, D face, E emotions
+    wants = None  # what `predict` takes besides the vector and is to be the voice itself, [S]
     def __init__(self, **config):
         check_settings(config, type(self).__init__)
         self.config, self.state = config, {}

@@ -136,7 +136,7 @@ def filmed_clips(corpus, speech, face) -> tuple:  # (X [n, S], Y [n, D])
 
 class AbsoluteSpeechMapper(Mapper):
     "The face itself regressed on the speech itself, without differences (as FLOAT and others do)."
-    kind, axes = "absolute", dict(weight="SD", speech="S", face="D")
+    kind, axes, wants = "absolute", dict(weight="SD", speech="S", face="D"), "speech"
     def __init__(self, penalty:float=1.): super().__init__(penalty=penalty)
 
     def _fit(self, corpus, speech, face):

@@ -8,7 +8,6 @@ __all__ = ['MAPPERS', 'CARD', 'mapper', 'load_mapper', 'configured', 'made_from_
            'TransformerMapper', 'save_mapper']
 
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-002
-import difflib
 import inspect
 import json
 from dataclasses import fields
@@ -16,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import CmetError
+from ..core import CmetError, Registry
 from ..io.limits import check_settings
+from ..io.settings import read_settings
 from .base import Mapper, save_mapper
 from .closed_form import AbsoluteSpeechMapper, ImageMapper, LabelMapper, NeighbourMapper, ProcrustesMapper, RidgeMapper
 from .ear import fit_ear
@@ -27,8 +27,9 @@ _all_ = ["AbsoluteSpeechMapper", "ImageMapper", "LabelMapper", "Mapper", "Memory
          "ProcrustesMapper", "RidgeMapper", "TransformerMapper", "save_mapper"]
 
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-005
-MAPPERS = {m.kind: m for m in (TransformerMapper, RidgeMapper, ProcrustesMapper, AbsoluteSpeechMapper, LabelMapper,
-                               ImageMapper, NeighbourMapper, MemoryMapper)}
+MAPPERS = Registry("mapper", tag="kind")
+for m in (TransformerMapper, RidgeMapper, ProcrustesMapper, AbsoluteSpeechMapper, LabelMapper, ImageMapper,
+          NeighbourMapper, MemoryMapper): MAPPERS.register(m.kind)(m)
 
 def mapper(
     name:str,  # a name of the table, "transformer", "ridge", …
@@ -36,14 +37,11 @@ def mapper(
     **options,  # of the mapper's class
 ) -> Mapper:
     "A mapper that is not fitted yet; an unknown name raises `CmetError`."
-    if name in MAPPERS:
-        made = MAPPERS[name](**options)
-        check_settings({"ear": ear}, mapper)
-        check_settings(ear if isinstance(ear, dict) else {}, fit_ear)
-        if ear: made.config["ear"] = ear
-        return made
-    near = difflib.get_close_matches(str(name), MAPPERS, n=1) or MAPPERS
-    raise CmetError(f"unknown mapper '{name}'", f"did you mean {' or '.join(near)}?")
+    made = MAPPERS.make(name, **options)
+    check_settings({"ear": ear}, mapper)
+    check_settings(ear if isinstance(ear, dict) else {}, fit_ear)
+    if ear: made.config["ear"] = ear
+    return made
 
 def load_mapper(path) -> Mapper:
     "Read a mapper that `save_mapper` wrote; anything else raises `CmetError`."
@@ -64,7 +62,7 @@ def load_mapper(path) -> Mapper:
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-007
 def _places(name:str) -> list:
     "The settings of a mapper: [(where, names)]; None: its own."
-    own = list(inspect.signature(MAPPERS[name].__init__).parameters)[1:]
+    own = list(inspect.signature(MAPPERS.find(name).__init__).parameters)[1:]
     if name != "transformer": return [(None, [*own, "ear"])]
     from cmet.train.step import TrainConfig
     from cmet.transformer.layers import Config
@@ -72,27 +70,22 @@ def _places(name:str) -> list:
     inside = [(k, [f.name for f in fields(c) if f.name not in given]) for k, c in (("network", Config), ("train", TrainConfig))]
     return [(None, ["across", "ear"]), ("network", ["preset", *inside[0][1]]), inside[1]]
 
-def _value(text:str):
-    try: return json.loads(text)
-    except (ValueError, RecursionError): return text
-
 def configured(
     name:str,  # of a mapper
-    settings=(),  # of "key=value"
+    settings=(),  # of "K=V", or a dict
     seed:int=0,
     folder=None,  # for the transformer's checkpoints
 ) -> Mapper:
     "A mapper that is not fitted yet, from words; an unknown setting raises `CmetError`."
     mapper(name)
     places, options = _places(name), {}
-    own = inspect.signature(MAPPERS[name].__init__).parameters
+    own = inspect.signature(MAPPERS.find(name).__init__).parameters
     options |= {k: v for k, v in (("seed", seed), ("folder", folder)) if k in own and v is not None}
-    for text in settings:
-        key, equals, value = text.partition("=")
-        where = next((w for w, names in places if equals and key in names and key != "seed"), "nowhere")
+    for key, value in read_settings(settings).items():
+        where = next((w for w, names in places if key in names and key != "seed"), "nowhere")
         known = ", ".join(sorted({n for _, names in places for n in names} - {"seed", "folder"}))
-        if where == "nowhere": raise CmetError(f"{name} has no setting '{text}'", f"write K=V with one of {known}")
-        (options if where is None else options.setdefault(where, {}))[key] = _value(value)
+        if where == "nowhere": raise CmetError(f"{name} has no setting '{key}'", f"write K=V with one of {known}")
+        (options if where is None else options.setdefault(where, {}))[key] = value
     try: return mapper(name, **options)
     except TypeError as e: raise CmetError(f"settings of {name}: {e}", "see the help of its class") from e
 
