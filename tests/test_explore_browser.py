@@ -1,11 +1,15 @@
 """The explorer in a real browser: Debian's Chromium, driven by Playwright, in JupyterLab and as a Voilà page.
 
-One journey each: move a slider, type an expression, type nonsense, go around with the keyboard, play, render, copy.
+One journey each: move a slider, type an expression, type nonsense, go around with the keyboard, play, render, watch, copy; bring a voice,
+record one, mix it, keep it as a preset and load it again; two hundred random actions, after which everything says the same.
 Screenshots are kept in `out/`, to be looked at. Without Chromium or Playwright nothing is tested, and pytest says so.
 """
+import hashlib
 import json
 import os
+import random
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -86,11 +90,11 @@ def served(kind, folder, dark=False, code="from cmet.explorer import Explorer\nE
 
 
 @contextmanager
-def browser(profile, width=1500, height=950):
+def browser(profile, width=1500, height=950, flags=()):
     "A page of a new browser without a past."
     from playwright.sync_api import sync_playwright
     with sync_playwright() as p:
-        context = p.chromium.launch_persistent_context(str(profile), executable_path=CHROMIUM, args=FLAGS,
+        context = p.chromium.launch_persistent_context(str(profile), executable_path=CHROMIUM, args=[*FLAGS, *flags],
                                                        viewport=dict(width=width, height=height))
         context.set_default_timeout(90_000)
         try: yield context.pages[0]
@@ -190,13 +194,13 @@ def go_around(page):
     "Everything that can be clicked is reached with the Tab key (neutral only follows the others)."
     box(page).focus()
     seen = set()
-    for _ in range(90):
+    for _ in range(110):
         page.keyboard.press("Tab")
         seen.add(page.evaluate("""() => { const e = document.activeElement;
             const f = e.closest('.widget-inline-hbox, .widget-slider, .widget-text, .widget-dropdown, .widget-checkbox');
             return ((f?.querySelector('label')?.innerText || e.innerText || e.title || e.className) + '').trim() }"""))
-    wanted = {"happy", "surprised", "strength", "moment", "source", "mapper", "codec", "Render video", "PNG", "GIF",
-              "CSV", "ARKit JSON", "copy"}
+    wanted = {"happy", "surprised", "strength", "preset", "Save preset", "moment", "face", "mapper", "codec", "Render video", "PNG", "GIF",
+              "CSV", "ARKit JSON", "copy", "add sound files", "● record", "upload a face", "camera", "drag to compare"}
     assert wanted <= seen, wanted - seen
 
 
@@ -216,6 +220,11 @@ def render(page, folder):
     frames, fps = read_video(made)
     assert len(frames) == 138 and fps == 25 and made.with_suffix(".json").exists()
     assert page.locator(".cmet-saved a").get_attribute("download") == made.name
+    with page.expect_download() as fetched: page.locator(".cmet-saved a").click()
+    assert Path(fetched.value.path()).read_bytes() == made.read_bytes()
+    seconds, moved, wide = page.locator(".cmet video").evaluate("""async v => { v.muted = true; await v.play();
+        await new Promise(done => setTimeout(done, 700)); v.pause(); return [v.duration, v.currentTime, v.videoWidth] }""")
+    assert abs(seconds - 138/25) < .1 and moved > .1 and wide == 256, "it plays in place"
     page.get_by_role("button", name="Render video").click()
     page.get_by_role("button", name="Cancel").click()
     page.locator(".cmet .cmet-note", has_text="cancelled").wait_for()
@@ -224,8 +233,8 @@ def render(page, folder):
 
 def copy(page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.locator(".cmet-copy").click()
-    wait(page, lambda: page.locator(".cmet-copy").inner_text() == "copied")
+    page.locator(".cmet-out .cmet-copy").click()
+    wait(page, lambda: page.locator(".cmet-out .cmet-copy").inner_text() == "copied")
     text = page.evaluate("() => navigator.clipboard.readText()")
     assert re.search(r"^from cmet.edit import edit_video$", text, re.M) and len(text.strip().splitlines()) == 3
     compile(text, "copied", "exec")
@@ -267,6 +276,126 @@ def test_a_journey(kind, tmp_path):
         shoot(page, f"{kind}_done")
 
 
+def bring(page, button, *paths):
+    with page.expect_file_chooser() as chosen: page.get_by_role("button", name=button).click()
+    chosen.value.set_files([str(p) for p in paths])
+
+
+def heard(page): return page.locator(".cmet-sets .cmet-fact")
+
+
+@pytest.mark.parametrize("kind", ["lab", "voila"])
+def test_a_voice_of_ones_own(kind, tmp_path):
+    "Bring a voice, mix it, keep it as a preset, load that again; bring what is no voice; bring a face; record."
+    from PIL import Image
+
+    from cmet.core import builtin
+    from cmet.io.media import open_video, read_audio, write_audio
+    speech = [builtin(f"speech/F01_angry_3_00{k}.flac") for k in (1, 2, 3)]
+    write_audio(tmp_path/"spoken.wav", read_audio(builtin("speech/M01_sad_3_001.flac"), 48000), 48000)
+    microphone = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
+                  f"--use-file-for-fake-audio-capture={tmp_path/'spoken.wav'}"]
+    with served(kind, tmp_path) as url, browser(tmp_path/"profile", flags=microphone) as page:
+        opened(page, kind, url)
+        first = settled(page)
+        bring(page, "add sound files", *speech)
+        heard(page).filter(has_text="3 clips, against a guessed neutral").wait_for()
+        alone = settled(page)
+        assert alone != first and box(page).input_value() == "f01_angry_3_001" and value(page, "f01_angry_3_001") == 1
+        page.locator(".cmet-key", has_text="f01_angry_3_001").wait_for()
+        slider(page, "happy").locator(".noUi-handle").focus()
+        for _ in range(10): page.keyboard.press("ArrowRight")
+        wait(page, lambda: box(page).input_value() == "0.5*happy + f01_angry_3_001 - 0.5*neutral")
+        mixed = settled(page)
+        assert mixed != alone
+        page.get_by_role("button", name="Save preset").click()
+        box(page).fill("sad")
+        box(page).press("Enter")
+        assert settled(page) != mixed
+        page.locator(".widget-dropdown", has_text="preset").locator("select").select_option("0.5*happy + f01_angry_3_001 - 0.5*neutral | strength 1")
+        wait(page, lambda: value(page, "happy") == .5 and value(page, "f01_angry_3_001") == 1)
+        wait(page, lambda: settled(page) == mixed)
+        (tmp_path/"broken.flac").write_bytes(b"no sound")
+        bring(page, "add sound files", tmp_path/"broken.flac")
+        page.locator(".cmet-sees .cmet-bad[role=alert]", has_text="broken.flac").wait_for()
+        assert settled(page) == mixed and value(page, "happy") == .5 and slider(page, "broken").count() == 0
+        wide = Image.new("RGB", (1200, 700), (90, 110, 90))
+        wide.paste(Image.fromarray(next(iter(open_video(builtin("portrait.mp4")).frames()))).resize((512, 512)), (500, 100))
+        wide.save(tmp_path/"me.png")
+        bring(page, "upload a face", tmp_path/"me.png")
+        page.wait_for_function("() => document.querySelector('.cmet-after').naturalWidth > 500")
+        box_ = page.locator(".cmet-after").bounding_box()
+        assert box_["width"] >= 512 and abs(box_["width"] - box_["height"]) < 2, "the face fills a large square"
+        shoot(page, f"{kind}_voice")
+        page.get_by_role("button", name="● record").click()
+        page.get_by_role("button", name="■ stop").wait_for()
+        time.sleep(4)
+        page.get_by_role("button", name="■ stop").click()
+        heard(page).filter(has_text="my_voice").wait_for()
+        assert box(page).input_value() == "my_voice" and list((tmp_path/"files"/"uploads").glob("my_voice.*"))
+        for width in (800, 400):
+            page.set_viewport_size(dict(width=width, height=900))
+            time.sleep(1)
+            shoot(page, f"{kind}_{width}")
+            if kind == "voila": assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out"
+
+
+SEEN = """() => {
+    const text = q => document.querySelector('.cmet ' + q)?.innerText || '', number = t => parseFloat(t.replace('−', '-'));
+    const field = n => [...document.querySelectorAll('.cmet .widget-dropdown')].find(d => d.innerText.startsWith(n)).querySelector('select').value;
+    return {box: document.querySelector('.cmet .widget-text input').value, alert: text('.cmet-bad[role=alert]'), preset: text('.cmet-sets code'),
+        code: text('.cmet-out pre'), face: field('face'), mapper: field('mapper'), wrong: !!document.querySelector('.cmet .cmet-wrong'),
+        numbers: Object.fromEntries([...document.querySelectorAll('.cmet .widget-slider')].map(s =>
+            [s.querySelector('label').innerText, number(s.querySelector('.widget-readout').innerText)]))} }"""
+
+
+def act(page, g, files):
+    "One thing that a hand may do."
+    def write(*texts): box(page).fill(g.choice(texts)); box(page).press("Enter")
+    def press(name):
+        slider(page, name).locator(".noUi-handle").focus()
+        for _ in range(g.randrange(1, 9)): page.keyboard.press(g.choice(["ArrowRight", "ArrowRight", "ArrowLeft"]))
+    def choose(name, *values): page.locator(".widget-dropdown", has_text=name).locator("select").select_option(g.choice(values))
+    g.choice([*[lambda: press(g.choice(["happy", "sad", "angry", "surprised", "fear", "strength"]))]*5,
+              lambda: write("joy - .5*sadness", "1.5*surprised + fear", "happy", "calm | strength 1.3"), lambda: write("happi", "happy -", "<b>"),
+              lambda: choose("preset", "0.6*happy | strength 1", "0.7*sad + 0.5*angry | strength 1"), lambda: choose("mapper", "auto", "ridge"),
+              lambda: bring(page, "add sound files", files[0]), lambda: bring(page, "upload a face", files[1])])()
+
+
+def test_random_actions_leave_nothing_that_contradicts(tmp_path):
+    "What is read off the page agrees with itself, and its picture is the one that the kit makes of the expression that is read off."
+    from cmet.core import CmetError
+    from cmet.explorer.preview import Scene, Wish
+    from cmet.explorer.voices import read_preset, read_weights
+    from cmet.explorer.widgets import jpeg
+    g, scene, files = random.Random(0), Scene(), [tmp_path/"broken.flac", tmp_path/"broken.png"]
+    for f in files: f.write_bytes(b"neither sound nor picture")
+
+    def agrees(seen, shown):
+        names = scene.voice(seen["mapper"]).parts
+        try:
+            told = read_preset(seen["preset"], names)
+            assert seen["wrong"] or read_weights(seen["box"], names) == told["weights"]
+        except CmetError: return False  # something is under way still
+        *_, view = scene.look(Wish(tuple(told["weights"].items()), told["strength"], 20, mapper=seen["mapper"]))
+        assert all(abs(seen["numbers"].get(n, 0) - k) < .006 for n, k in (told["weights"] | {"strength": told["strength"]}).items())
+        assert f"vector='{seen['preset'].split(' |')[0]}', strength={told['strength']}" in seen["code"] and seen["face"] == "built-in portrait"
+        return hashlib.sha1(jpeg(view.after)).digest() == bytes(map(int, shown.split(",")))
+
+    with served("voila", tmp_path) as url, browser(tmp_path/"profile") as page:
+        opened(page, "voila", url)
+        for _ in range(50):
+            for _ in range(4): act(page, g, files)
+            end = time.monotonic() + 60
+            while True:
+                try:
+                    if agrees(page.evaluate(SEEN), picture(page)): break
+                except AssertionError:
+                    if time.monotonic() > end: raise
+                assert time.monotonic() < end, page.evaluate(SEEN)
+                time.sleep(.2)
+
+
 @pytest.mark.parametrize("kind", ["lab", "voila"])
 def test_dark_theme(kind, tmp_path):
     with served(kind, tmp_path, dark=True) as url, browser(tmp_path/"profile", 1200, 900) as page:
@@ -284,3 +413,34 @@ def test_make_app_starts_this_page():
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
     run = subprocess.run(["make", "-n", "app"], cwd=ROOT, env=env, capture_output=True, text=True)
     assert "voila nbs/tutorials/explorer.ipynb" in run.stdout, run.stderr
+
+
+def test_strangers_start_no_kernel(tmp_path):
+    "The options of `make app`, on a small page: without the token, or under another name of this machine, nothing runs."
+    if not shutil.which("make"): pytest.skip("no make here")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))} | {"HOME": str(tmp_path)}
+    line = subprocess.run(["make", "-n", "app"], cwd=ROOT, env=env, capture_output=True, text=True).stdout.replace("\\\n", " ")
+    options = shlex.split(line[line.index("explorer.ipynb") + len("explorer.ipynb"):].splitlines()[0])
+    assert "--token" in options and "--MappingKernelManager.cull_idle_timeout=600" in options
+    (tmp_path/"explorer.ipynb").write_text(notebook("open('visited', 'a').write('x')"))
+    port = free_port()
+    def visit(query="", host="localhost"):
+        ask = urllib.request.Request(f"http://127.0.0.1:{port}/{query}", headers={"Host": f"{host}:{port}"})
+        try:
+            with urllib.request.urlopen(ask, timeout=120) as answer: return answer.read() and answer.status, answer.url
+        except urllib.error.HTTPError as e: return e.code, e.url
+    options = ["--Voila.token=secret" if o == "--token" else o for o in options]
+    run = [sys.executable, "-m", "voila", "explorer.ipynb", "--no-browser", f"--port={port}", *options]
+    with open(tmp_path/"server.log", "w") as log: process = subprocess.Popen(run, cwd=tmp_path, env=env, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 90
+        while not reachable(f"http://127.0.0.1:{port}/voila/static/none"):
+            assert process.poll() is None and time.monotonic() < end, (tmp_path/"server.log").read_text()[-2000:]
+            time.sleep(.2)
+        assert "/login" in visit()[1] and "/login" in visit("?token=guess")[1]
+        assert visit("?token=secret", "rebound.example.org")[0] == 403
+        assert not (tmp_path/"visited").exists()
+        assert visit("?token=secret")[0] == 200 and (tmp_path/"visited").read_text() == "x"
+    finally:
+        process.terminate()
+        process.wait(20)

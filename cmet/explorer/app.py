@@ -248,8 +248,9 @@ def layout(e:Explorer) -> w.Widget:
     head = lambda title: w.HTML(f'<div class="cmet-head" role="heading" aria-level="3">{title}</div>')
     s, moment = e.settings, w.VBox([e.settings.frame], layout=w.Layout(flex="1 1 auto", min_width="0"))
     parts = [part("sets", head("Emotions"), e.emotions.widget, s.strength, e.presets.widget,
-                  head("Voices of your own"), e.voices.widget, e.emotions.voices, e.voices.line),
-             part("sees", head("Face"), e.faces.widget, w.HBox([s.play, moment]), e.line, e.words, s.widget),
+                  head("Voices of your own"), e.voices.widget, e.emotions.voices, e.voices.line, head("By what"), s.widget),
+             part("face", head("Face"), e.faces.widget),
+             part("sees", w.HBox([s.play, moment]), e.line, e.words, s.face),
              part("map", head("Map of voices"), e.map.widget),
              part("meant", head("What moves (action units, 0 to 5)"), e.bars.widget),
              part("out", head("Take away"), e.output.widget)]

@@ -18,8 +18,7 @@ from ..core import CmetError
 from .preview import PORTRAIT, Wish
 from .upload import Upload, example_voices
 from .voices import spell
-from .widgets import LEFT, WIDE, Quiet, note
-from ..io.pictures import colour
+from .widgets import LEFT, WIDE, Quiet, note, tint
 from ..mappers.registry import MAPPERS
 from ..viz.maps import plane
 
@@ -46,13 +45,13 @@ class Map:
             dot = f"a clip of {corpus.name}, measured from its speaker's" if many else "an emotion's mean voice in a data set, measured from"
             text = (f"Each dot is {dot} neutral. The line is the current vector; the plane shows {self.plane.share:.0%} of the emotions' "
                     "directions. Drag to move it, turn the wheel to zoom, rest on a dot to read it.")
-            parts = [self.scatter.widget, w.HTML(key([*corpus.emotions, *own])), w.HTML(note(text))]
+            parts = [self.scatter.widget, w.HTML(key([*corpus.emotions, *own], own)), w.HTML(note(text))]
         except (CmetError, ImportError) as e: parts = [w.HTML(note(f"No map: {e}"))]
         self.widget.children = parts
 
-def key(names) -> str:
+def key(names, own) -> str:
     "What the colours of the map mean, as HTML."
-    return "".join(f'<span class="cmet-key" style="--dot: {colour(n)}">{escape(n)}</span>' for n in names)
+    return "".join(f'<span class="cmet-key" style="--dot: {tint(n, own)}">{escape(n)}</span>' for n in names)
 
 def arrow(where, vector) -> list:  # Plane, Vector or None -> annotations of jupyter-scatter
     "The line of a vector, with a box at its tip."
@@ -80,7 +79,7 @@ def scatter(corpus, where, own, height):  # where: a Plane; own: name -> Heard -
     reach = [tuple(map(float, ends)) for ends in zip(low - room, high + room)]
     data["size"] = [small]*len(clips) + [20]*len(own)
     made = jscatter.Scatter(data=data, x="x", y="y", x_scale=reach[0], y_scale=reach[1], height=height,
-                            color_by="emotion", color_map=[colour(n) for n in names], opacity=.7, background_color="#fbfbfb")
+                            color_by="emotion", color_map=[tint(n, own) for n in names], opacity=.7, background_color="#fbfbfb")
     made.size(by="size", map=sorted(set(data["size"]))) if own else made.size(small)
     made.axes(axes=False)
     made.tooltip(True, properties=[c for c in data if c not in ("x", "y", "size")])
@@ -103,7 +102,7 @@ class Settings:
         self.upload = Upload("upload a face", "image/*,video/*", "camera")
         self.controls = dict(strength=self.strength, frame=self.frame, source=self.source, mapper=self.mapper, codec=self.codec)
         for name, c in self.controls.items(): c.observe(lambda change, name=name: self._moved(name, change["new"]), "value")
-        self.widget = w.VBox([self.source, self.upload.widget, self.mapper, self.codec])
+        self.face, self.widget = w.VBox([self.source, self.upload.widget]), w.VBox([self.mapper, self.codec])
 
     def show(self,
         wish:Wish,
@@ -112,9 +111,12 @@ class Settings:
     ) -> None:
         "Show these settings."
         with self.quiet:
-            if clip is not None:
-                self.frame.max = self.play.max = max(1, len(clip) - 1)
-                self.play.interval = max(40, round(1000/clip.fps))
+            last = max(1, wish.frame, 0 if clip is None else len(clip) - 1)
+            if self.frame.max != last:  # the two are tied in the browser: a needless value would turn them back
+                if last < self.frame.max: self.play.value = self.frame.value = wish.frame  # first, or the browser shortens it and answers
+                self.frame.max = self.play.max = last
+                self.play.value, self.play.interval = wish.frame, 40 if clip is None else max(40, round(1000/clip.fps))
+            self.frame.disabled = self.play.disabled = clip is not None and len(clip) < 2
             for name, known in dict(source=sources, mapper=["auto", *MAPPERS], codec=["mesh", "edtalk"]).items():
                 options = tuple(titles([*known, getattr(wish, name)]))
                 if self.controls[name].options != options: self.controls[name].options = options
@@ -143,7 +145,9 @@ class Presets:
         self.line = w.HTML()
         self.list.observe(lambda change: self._chosen(change["new"]), "value")
         self.save.on_click(lambda _: self.keep(self.now))
-        self.widget = w.VBox([self.list, w.HBox([self.save]), self.line])
+        row = w.Box([self.save, self.line])
+        row.add_class("cmet-row")
+        self.widget = w.VBox([self.list, row])
 
     def show(self, line:str, kept=()) -> None:  # kept: lines that were saved
         "Show the line of the present state."
@@ -202,7 +206,8 @@ def code(wish:Wish, name:str, corpus=None) -> str:
     heard, one = set(used) & set(own), len(used) == 1 and next(iter(used)) in own
     given = "" if corpus is None else repr(corpus) if isinstance(corpus, str) else "corpus"
     if heard and not one:
-        kept = ", ".join(f"{k}={v!r}" for k, v in vars(wish).items() if v != getattr(Wish(), k))
+        kept = vars(wish) | {"weights": tuple(used.items())}
+        kept = ", ".join(f"{k}={v!r}" for k, v in kept.items() if v != getattr(Wish(), k))
         return "\n".join(["from cmet.explorer import Scene, Wish, make", f"*_, view = Scene({given}).look(Wish({kept}))", f"make({name!r}, view).run()"])
     first, video = (("from cmet.core import builtin", 'builtin("portrait.mp4")') if wish.source == PORTRAIT
                     else (f"video = {wish.source!r}", "video"))
