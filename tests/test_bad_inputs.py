@@ -1,17 +1,23 @@
 """`cmet edit` on bad input: one line with cause and remedy, exit status 2, no file changed. All input is made here."""
+import errno
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
+import av
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from skimage.data import astronaut, coffee
 
 from cmet.cli import main
-from cmet.core import builtin
-from cmet.io.media import write_video
+from cmet.core import CmetError, builtin
+from cmet.corpus.corpus import make_corpus, write_corpus
+from cmet.io.media import open_video, read_audio, write_video
 
 FACE = astronaut()[:256, 96:352]
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
@@ -230,3 +236,184 @@ def test_what_macos_leaves_beside_speech_is_not_heard(folder, tmp_path):
     for name in "._c.npy", "c.npy": np.save(stored/name, np.zeros(88))
     (tmp_path/"link").symlink_to("speech")
     for place in "speech", "link": assert [p.name for p in speech_files(tmp_path/place)] == ["a.wav", "c.npy"]
+
+
+# Files that are not what they are called, or larger than anybody needs
+
+@pytest.fixture
+def in_time():
+    "What waits for ever is stopped."
+    def stop(*_): raise TimeoutError("it hangs")
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(ran) (w) file showpage\n%%EOF\n"
+
+
+@pytest.mark.parametrize("kind", ["EPS", "GIF", "PPM", "TGA", "ICO", "PCX", "DDS"])
+def test_a_picture_is_one_of_the_kinds_the_kit_reads(tmp_path, kind):
+    "PostScript is a program; the others are refused as what they are not called."
+    from PIL import Image
+    if kind == "EPS": (tmp_path/"a.png").write_bytes(POSTSCRIPT)
+    else: Image.fromarray(FACE[:32, :32]).save(tmp_path/"a.png", kind)
+    with pytest.raises(CmetError, match="a.png' cannot be read as an image"): open_video(tmp_path/"a.png")
+
+
+@pytest.mark.parametrize("size", [(33_000, 20), (20, 33_000), (12_000, 8_000)])
+@pytest.mark.parametrize("ending", [".png", ".mp4"])
+def test_pictures_that_the_finders_of_faces_would_die_of(tmp_path, size, ending):
+    from PIL import Image
+    path = tmp_path/f"a{ending}"
+    if ending == ".png": Image.new("L", size).save(path)
+    else:
+        with av.open(str(path), "w") as film:
+            stream = film.add_stream("mpeg4" if max(size) < 8192 else "png", rate=25)
+            stream.width, stream.height, stream.pix_fmt = *size, "rgb24"
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((*size[::-1], 3), np.uint8))))
+            film.mux(stream.encode(None))
+    with pytest.raises(CmetError, match="a.(png|mp4)' has .* pixels, more than .*scale it down"): open_video(path)
+
+
+@pytest.mark.parametrize("name, channels", [("a.flac", 1), ("a.wav", 2), ("a.m4a", 1)])
+def test_hours_of_sound_are_refused_before_they_fill_the_memory(tmp_path, monkeypatch, name, channels):
+    monkeypatch.setattr("cmet.io.sound.SOUND", 8000)
+    wav = np.repeat(SPEECH[:, None], channels, 1)
+    soundfile.write(tmp_path/"s.wav", wav, 16000)
+    if name == "a.m4a": video(tmp_path/"a.mp4", FACE, sound=tmp_path/"s.wav").rename(tmp_path/name)
+    else: soundfile.write(tmp_path/name, wav, 16000)
+    with pytest.raises(CmetError, match=f"{name}' is longer than 0 minutes: cut out"): read_audio(tmp_path/name)
+    if name == "a.wav":  # written into a pipe: the length is not known, and the largest there is
+        raw = bytearray((tmp_path/name).read_bytes())
+        raw[40:44] = b"\xff"*4
+        (tmp_path/name).write_bytes(raw)
+        with pytest.raises(CmetError, match="longer"): read_audio(tmp_path/name)
+
+
+@pytest.mark.parametrize("rate", [1, 1000, 2**31 - 1])
+def test_rates_that_no_recorder_has(tmp_path, rate):
+    soundfile.write(tmp_path/"a.wav", SPEECH, 16000)
+    raw = bytearray((tmp_path/"a.wav").read_bytes())
+    raw[24:28] = rate.to_bytes(4, "little")
+    (tmp_path/"a.wav").write_bytes(raw)
+    with pytest.raises(CmetError, match=f"has {rate} samples a second: export it again"): read_audio(tmp_path/"a.wav")
+
+
+def test_a_film_of_a_million_empty_boxes(tmp_path, monkeypatch):
+    monkeypatch.setattr("cmet.io.files.BOXES", 1000)
+    (tmp_path/"a.mp4").write_bytes(b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x08free"*2000)
+    with pytest.raises(CmetError, match="falls into more than a million parts"): open_video(tmp_path/"a.mp4")
+
+
+def small_corpus(folder, **parts):
+    "A corpus of six clips; parts: what to put in place of its arrays, its table or its meta data."
+    rows = [dict(speaker=s, emotion=e, intensity=3, sentence="1") for s in "ab" for e in ("neutral", "happy", "sad")]
+    g = np.random.default_rng(0)
+    write_corpus(make_corpus(rows, g.normal(size=(6, 8)), list(g.normal(size=(6, 3, 17))), name="c", encoder="e", codec="mesh"), folder)
+    meta = json.loads((folder/"meta.json").read_text())
+    meta = {k: v for k, v in meta.items() if k not in ("hashes", "samples", "meta_sha256")} | parts.pop("meta", {})
+    (folder/"meta.json").write_text(json.dumps(meta))
+    for name, value in parts.items():
+        if name == "index": pd.read_parquet(folder/"index.parquet").assign(**value).to_parquet(folder/"index.parquet")
+        else: np.save(folder/f"{name}.npy", value, allow_pickle=True)
+    return folder
+
+
+SPECIAL = {
+    "video": lambda d, odd: ["edit", odd(d/"a.mp4"), "--vector", "happy", "-o", d/"o.mp4"],
+    "image": lambda d, odd: ["edit", odd(d/"a.png"), "--vector", "happy", "-o", d/"o.mp4"],
+    "speech": lambda d, odd: ["edit", builtin("portrait.mp4"), "--to", odd(d/"a.wav"), "-o", d/"o.mp4"],
+    "feature": lambda d, odd: ["edit", builtin("portrait.mp4"), "--to", odd(d/"a.npy"), "-o", d/"o.mp4"],
+    "mapper": lambda d, odd: ["edit", builtin("portrait.mp4"), "--vector", "happy", "--mapper", odd(d/"a.safetensors"), "-o", d/"o.mp4"],
+    "codec": lambda d, odd: ["edit", builtin("portrait.mp4"), "--vector", "happy", "--codec", odd(d/"a.safetensors"), "-o", d/"o.mp4"],
+    "table": lambda d, odd: ["train", odd(small_corpus(d/"c")/"index.parquet").parent, "-o", d/"o.safetensors"],
+    "array": lambda d, odd: ["train", odd(small_corpus(d/"c")/"face.npy").parent, "-o", d/"o.safetensors"],
+    "meta": lambda d, odd: ["train", odd(small_corpus(d/"c")/"meta.json").parent, "-o", d/"o.safetensors"],
+    "grid": lambda d, odd: ["run", odd(d/"g.yaml"), "-o", d/"r"]}
+
+
+@pytest.mark.parametrize("what", SPECIAL)
+@pytest.mark.parametrize("kind", ["pipe", "/dev/zero", "a link to itself", "a folder"])
+def test_only_regular_files_are_opened(tmp_path, what, kind, capsys, in_time):
+    def odd(path):
+        path.unlink(missing_ok=True)
+        {"pipe": os.mkfifo, "a folder": os.mkdir}.get(kind, lambda p: p.symlink_to(p.name if "link" in kind else kind))(path)
+        return path
+    code = main([str(a) for a in SPECIAL[what](tmp_path, odd)])
+    check(code, capsys.readouterr().err, "no such|not a regular|is a folder|no mapper|no sound files|not a learned codec|list folder|cannot")
+    assert not list(tmp_path.glob("o.*"))
+
+
+# Settings, corpora and codecs that cannot be
+
+@pytest.mark.parametrize("mapper, setting, said", [
+    ("ridge", "across=maybe", "true or false"), ("ridge", "pairs=0", "whole number from 1"), ("ridge", "pairs=1e9", "pairs"),
+    ("ridge", "pairs=true", "whole"), ("ridge", "shots=1.5", "whole"), ("ridge", "penalty=-1", "from 0"), ("ridge", "penalty=NaN", "penalty"),
+    ("ridge", "gain=[1]", "a number"), ("ridge", "ear=maybe", "a table"), ("ridge", 'ear={"keep": 0}', "keep = 0"),
+    ("memory", "slots=0", "from 1"), ("memory", "width=-3", "from 1"), ("memory", "enhance=maybe", "true or false"),
+    ("neighbour", "k=-1", "from 1"), ("neighbour", "k=x", "whole"), ("absolute", "penalty=x", "a number"), ("procrustes", "across=5", "true or false"),
+    ("transformer", "compile=maybe", "true or false"), ("transformer", "held_speakers=5", "a list"), ("transformer", "batch=1000000000", "batch"),
+    ("transformer", "speech=5", "no setting"), ("transformer", "T=0", "no setting"), ("transformer", "width=" + "["*5000, "width")])
+def test_settings_are_what_their_annotations_say(tmp_path, capsys, mapper, setting, said):
+    argv = ["train", str(small_corpus(tmp_path/"c")), "--mapper", mapper, "--set", setting, "-o", str(tmp_path/"o.safetensors")]
+    code, err = main(argv), capsys.readouterr().err
+    assert code == 2 and err.count("\n") == 1 and said in err and not (tmp_path/"o.safetensors").exists(), err
+
+
+@pytest.mark.parametrize("argv", [["train", "c", "--seed", "-1", "-o", "o.safetensors"], ["train", "c", "--seed", "9"*30, "-o", "o.safetensors"],
+                                  ["studio", "--seed", "1.5"], ["encode", "c", "-o", "d", "--workers", "0"], ["run", "g", "--workers", "-1"],
+                                  ["run", "g", "--workers", "99999999"]])
+def test_numbers_of_the_command_line_have_bounds(argv, capsys):
+    check(main(argv), capsys.readouterr().err, "is not possible: use a whole number from")
+
+
+WORDS, DATES = np.full((18, 17), "a"), np.zeros((18, 17), "M8[s]")
+ODD = {"complex speech": dict(speech=np.ones((6, 8), complex)), "text faces": dict(face=WORDS), "dates": dict(face=DATES), "objects": dict(face=WORDS.astype(object)),
+       "yes and no": dict(face=np.ones((18, 17), bool)), "half offsets": dict(offsets=np.arange(0, 19, 3) + .5), "too large": dict(face=np.full((18, 17), 1e38)),
+       "no rows": dict(speech=np.array(3.)), "null speaker": dict(index=dict(speaker=None)), "lists": dict(index=dict(emotion=[["happy"]]*6)),
+       "a date": dict(index=dict(speaker=pd.Timestamp("2020-01-01"))), "bytes": dict(index=dict(sentence=b"x")), "some null": dict(index=dict(emotion=[None] + ["sad"]*5)),
+       "a level in words": dict(index=dict(intensity="high")), "a list as name": dict(meta={"name": [1]}), "a number as encoder": dict(meta={"encoder": 5}),
+       "hashes that are none": dict(meta={"hashes": 5})}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_corpora_of_odd_kinds(tmp_path, capsys, what):
+    small_corpus(tmp_path/"c", **ODD[what])
+    for argv in ["train", "c", "--mapper", "ridge", "-o", "o.safetensors"], ["edit", builtin("portrait.mp4"), "--vector", "happy", "--corpus", "c", "--mapper", "ridge", "-o", "o.mp4"]:
+        code = main([str(tmp_path/a) if a == "c" or str(a).startswith("o.") else str(a) for a in argv])
+        check(code, capsys.readouterr().err, "corpus '|file of a corpus")
+
+
+@pytest.mark.parametrize("change", [dict(fields=0), dict(fields=3e38), dict(shape=0), dict(layout=0), dict(textures=300), dict(layout=1e6)])
+def test_codecs_that_no_face_has(tmp_path, change):
+    from cmet.face.mesh import SIZES, load_codec
+    from safetensors.numpy import save_file
+    g = np.random.default_rng(0)
+    part = {k: g.uniform(0, 1, s).astype(np.float32) for k, s in SIZES.items()}
+    part["layout"] *= 255
+    save_file(part, tmp_path/"good.safetensors", {"source": "test"})
+    assert load_codec(tmp_path/"good.safetensors").name == "mesh"
+    save_file(part | {k: np.full_like(part[k], v) for k, v in change.items()}, tmp_path/"c.safetensors", {"source": "test"})
+    with pytest.raises(CmetError, match="holds numbers that no face has"): load_codec(tmp_path/"c.safetensors")
+
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [{', '.join([f'*a{k-1}']*9)}]\n" for k in range(1, 20)) + "template: work.ipynb\n"
+
+
+@pytest.mark.parametrize("text", [BOMB, "a: &a [*a]\ntemplate: x", "template: x\nparameters: {a: !!bool maybe}", "template: x\nparameters: {a: !!timestamp x}",
+                                  "["*100_000, "template: x\nparameters: {seed: {from: 0, to: .inf}}", "template: [1]", "template: x\nreport: {template: [1]}"])
+def test_grids_that_explode(tmp_path, capsys, in_time, text):
+    (tmp_path/"g.yaml").write_text(text)
+    check(main(["run", str(tmp_path/"g.yaml"), "-o", str(tmp_path/"r")]), capsys.readouterr().err, "grid '|template '")
+
+
+@pytest.mark.parametrize("error, said", [(MemoryError(), "not enough memory"), (OSError(errno.ENOSPC, "", "a"), "no space left"), (OSError(errno.EROFS, ""), "only be read"),
+                                         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory")])
+def test_what_the_machine_lacks_is_one_line(monkeypatch, capsys, error, said):
+    import cmet.io.assets
+    def broken(*_): raise error
+    monkeypatch.setattr(cmet.io.assets, "where", broken)
+    check(main(["assets"]), capsys.readouterr().err, said)
