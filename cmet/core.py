@@ -192,5 +192,6 @@ class Registry(dict):
 
     def make(self, name:str, **options):
         "A new one; a class that stands under several names is told which is meant."
-        several = sum(made is self.find(name) for made in self.values()) > 1
-        return self.find(name)(**({"name": name} if several else {}), **options)
+        made = self.find(name)
+        several = sum(other is made for other in self.values()) > 1
+        return made(**({"name": name} if several else {}), **options)
