@@ -1,7 +1,10 @@
-"LICENCES.md says of every pinned package what it allows, and what the plain install brings is free for every use."
+"""LICENCES.md says of every pinned package what it allows, and what the plain install brings is free for every use;
+requirements-lock.txt has hashes of the same packages.
+"""
 import re
 
 import licences
+import lock
 import pytest
 
 
@@ -39,3 +42,11 @@ def test_what_metadata_say_in_one_spelling(monkeypatch, says, plain):
         def get_all(self, key): return self.get(key)
     monkeypatch.setattr(licences, "metadata", lambda name: Told(says))
     assert licences.licence("some-package") == plain
+
+
+def test_the_lock_has_hashes_of_exactly_the_pinned_versions():
+    "Made anew from what it holds it is the same file: no version without a hash, none that is not pinned, no address."
+    found = lock.hashes(text := lock.FILE.read_text("utf-8"))
+    assert set(found) == {exact for _, exact, _ in lock.pins()} and all(found.values()), "run `python tests/lock.py`"
+    assert lock.written(found) == text and "://" not in text and "--index" not in text
+    assert licences.pinned().keys() == {name for name, *_ in lock.pins()}
