@@ -61,7 +61,7 @@ nbs: install
 install: $(STAMP)
 
 # fer and facex are here for one small model each; what else they ask for (TensorFlow) is left out.
-# HASHED=1, as CI: only files whose SHA-256 is in requirements-lock.txt (Linux without a graphics card).
+# HASHED=1, as CI: only files whose SHA-256 is in requirements-lock.txt (Python 3.11, Linux on x86-64, PyTorch for CPUs).
 $(STAMP): constraints.txt requirements-lock.txt settings.ini setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
 	  || { echo "cmet needs Python 3.10 to 3.12; name one, as in: make PYTHON=python3.12 demo"; exit 1; }
