@@ -131,12 +131,13 @@ def save_film(
     path,  # the mp4 to write; a JSON beside it says what made it
     source, codec, voice, vector,  # VideoSource, face codec, Voice, Vector
     strength:float, bar,  # bar: has `update` and `set_description`, as tqdm and `Progress` have
+    to=(), alone:bool=False,  # sound files of one's own voices in the vector; is one of them all there is?
 ) -> Path:
     "The whole video, edited; what `edit_video` would write."
     track, _, change = whole(source, codec, voice, vector, strength, bar)
     encoder = speech_encoder(voice.mapper.encoder or "egemaps")
-    doubt = doubted(voice.mapper, vector, encoder, strength)
-    story = provenance(source, vector, voice.mapper, codec, voice.corpus, encoder, strength, change, doubt)
+    doubt = doubted(voice.mapper, vector, encoder, strength, to if alone else ())
+    story = provenance(source, vector, voice.mapper, codec, voice.corpus, encoder, strength, change, doubt, to=to)
     sided = codec.sided(change) if hasattr(codec, "sided") else change  # contempt is one-sided
     frames = codec.edit_stream(counted(source.frames(), bar, "editing"), track, sided)
     return save_edit(check_output(path, [source.path]), source, frames, story)
@@ -149,7 +150,9 @@ def _strip(path, view, bar):
     return save_gif(path, list(frames), view.clip.fps)
 
 def _film(path, view, bar):
-    return save_film(path, open_video(view.clip.path), view.clip.codec, view.voice, view.vector, view.wish.strength, bar)
+    used, own = {n for n, k in view.wish.weights if k}, dict(view.wish.voices)
+    files, alone = [f for n in own if n in used for f in own[n]], len(used) == 1 and used <= set(own)
+    return save_film(path, open_video(view.clip.path), view.clip.codec, view.voice, view.vector, view.wish.strength, bar, files, alone)
 
 def _table(save, path, view, bar):
     source = open_video(view.clip.path)

@@ -173,7 +173,7 @@ STYLE = """<style>
 .cmet-note, .cmet-fact { padding: 2px 0; }
 .cmet-bad { padding: 4px 8px; margin: 2px 0; border-left: 4px solid #D55E00; background: var(--jp-layout-color2, #eee); }
 .cmet-wrong input { border: 2px solid #D55E00 !important; }
-.cmet-faces { display: grid; position: relative; max-width: 760px; overflow: hidden; border-radius: 6px; --cut: 4%; }
+.cmet-faces { display: grid; position: relative; max-width: min(760px, 75vh); overflow: hidden; border-radius: 6px; --cut: 4%; }
 .cmet-faces > * { grid-area: 1 / 1; margin: 0; width: 100%; height: 100%; }
 .cmet-faces > img { aspect-ratio: 1; object-fit: cover; }
 .cmet-faces .cmet-after { clip-path: inset(0 0 0 var(--cut)); }
@@ -186,7 +186,7 @@ STYLE = """<style>
   background: #0009; pointer-events: none; }
 .cmet-faces i:nth-of-type(1) { right: calc(100% - var(--cut) + 8px); } .cmet-faces i:nth-of-type(2) { left: calc(var(--cut) + 12px); }
 .cmet-faces:has(input:focus-visible) { outline: 3px solid #56B4E9; }
-.cmet video { width: 100%; max-width: 760px; border-radius: 6px; }
+.cmet video { width: 100%; max-width: min(760px, 75vh); border-radius: 6px; }
 .cmet .cmet-download { display: inline-block; width: auto; padding: 0 12px; text-decoration: none; color: #fff; background: #1565c0; }
 .cmet-row { display: flex; flex-flow: row wrap; gap: 4px; align-items: center; overflow: visible; margin: 2px; }
 .cmet-row > * { margin: 0; } .cmet-row code { padding: 0 6px; overflow-wrap: anywhere; }
