@@ -73,9 +73,10 @@ def test_tables_of_several_faces(tmp_path, capsys):
 
 def test_one_bad_number(tmp_path, capsys):
     bad = {k: openface([(f, 0, {"AU12": text} if f == 2 else {}) for f in (1, 2, 3)])
-           for k, text in dict(a="nan", b="-nan(ind)", c="#NUM!", d="inf", e="", f="1.#QNAN", g="1e99").items()}
-    made, lost = encoded(data_set(tmp_path/"d", bad | {"h": np.array([[1.]*17, [np.inf]*17, [2.]*17])}), capsys)
-    assert not lost and dict(zip(made.clips["sentence"], made.lengths)) == {"rest": 5} | dict.fromkeys("abcdefgh", 2)
+           for k, text in dict(a="nan", b="-nan(ind)", c="#NUM!", d="inf", e="", f="1.#QNAN", g="1e99", h="4e13").items()}
+    arrays = {k: np.array([[1.]*17, [x]*17, [2.]*17]) for k, x in (("i", np.inf), ("j", 1e30))}
+    made, lost = encoded(data_set(tmp_path/"d", bad | arrays), capsys)
+    assert not lost and dict(zip(made.clips["sentence"], made.lengths)) == {"rest": 5} | dict.fromkeys("abcdefghij", 2)
 
 
 @pytest.mark.parametrize("files, layout, wanted", [

@@ -12,15 +12,15 @@ import numpy as np
 
 from ..core import CmetError
 from ..face.action_units import AUS
-from ..io.limits import TABLE, check_size, read_array
+from ..io.limits import LARGEST, TABLE, check_size, read_array
 
 # %% ../../nbs/40_corpus/15_face_tables.ipynb #15_face_tables-005
 def whole_frames(
     face,  # [frames, D]
 ) -> np.ndarray:  # float32 [frames, D]
-    "Face numbers in which a frame is either known, every number of it, or NaN."
+    "Face numbers in which a frame is either known, every number of it, or NaN; what no face can be is not known."
     with np.errstate(over="ignore"): face = np.array(face, np.float32)
-    face[~np.isfinite(face).all(1)] = np.nan
+    face[~(np.abs(face) < LARGEST).all(1)] = np.nan
     return face
 
 # %% ../../nbs/40_corpus/15_face_tables.ipynb #15_face_tables-008

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..core import CmetError, Registry, cache_dir, sha256
 from ..io.files import atomic
-from ..io.limits import read_array
+from ..io.limits import LARGEST, read_array
 from ..io.jobs import unbroken
 from ..io.media import read_audio
 from .emotion2vec import find_emotion2vec, load_emotion2vec, present_emotion2vec, read_config, weights_file
@@ -45,7 +45,7 @@ def read_feature(
     x = read_array(path, "feature file", "fiu")
     if x.shape not in ((dim,), (1, dim)):
         raise CmetError(f"'{path}' holds {x.shape}, not one vector of {dim}", "choose the encoder that made it")
-    if not np.isfinite(x).all(): raise CmetError(f"'{path}' holds NaN or infinity", "extract it again")
+    if not (np.abs(x) < LARGEST).all(): raise CmetError(f"'{path}' holds NaN, infinity or numbers beyond {LARGEST:g}", "extract it again")
     return x.reshape(dim).astype(np.float32)
 
 # %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-015
@@ -88,7 +88,7 @@ def vector_of_sound(
     "The vector of a waveform: kept from last time, or computed."
     def compute():
         x = np.asarray(encoder.embed(wav), np.float32).reshape(-1)
-        if np.isfinite(x).all(): return x
+        if (np.abs(x) < LARGEST).all(): return x
         raise CmetError(f"'{name}' has no {encoder.name} features (NaN)", "give a longer, cleaner recording")
     if not encoder.cache: return compute()
     maker = re.sub(r"[^\w.+-]", "_", f"{encoder.name}-{encoder.version}")
