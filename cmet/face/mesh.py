@@ -21,6 +21,7 @@ from .mouth import drawn_mouth, mouth_in
 from .shading import CANVAS, Shade, creases, layout_of, log_faces, measured
 from .warp import sheet, warp
 from ..io.files import atomic
+from ..io.seal import intact, seal
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-004
 def smoothed(
@@ -227,7 +228,9 @@ def save_codec(
                   textures=codec.shade.textures, layout=codec.shade.layout)
     arrays = {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()}
     try:
-        with atomic(path) as new: save_file(arrays, new, {"source": codec.rig.source})
+        with atomic(path) as new:
+            save_file(arrays, new, {"source": codec.rig.source})
+            seal(new)
     except (OSError, SafetensorError) as e:
         raise CmetError(f"cannot write '{path}' ({e})", "try another folder") from e
 
@@ -245,6 +248,7 @@ def load_codec(path) -> MeshCodec:
     from safetensors import safe_open
     try:
         if not Path(path).is_file(): raise ValueError("there is no such file")
+        if not intact(Path(path).read_bytes()): raise ValueError("it does not match the hash it holds")
         with safe_open(path, "numpy") as f:
             source, part = f.metadata()["source"], {k: f.get_tensor(k) for k in f.keys()}
         sizes = {k: part[k].shape for k in SIZES}
