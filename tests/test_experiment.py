@@ -285,9 +285,11 @@ def test_a_template_that_changes_under_way_is_refused(make, tmp_path, monkeypatc
 
 def test_two_do_not_run_the_same_grid_at_once(make, tmp_path):
     from filelock import FileLock
+
+    from cmet.io.claims import hidden
     grid, out = make("parameters: {a: [x]}"), tmp_path/"runs"
     out.mkdir()
-    with FileLock(out/".small.lock"), pytest.raises(CmetError, match="'small' is being run"): run_grid(grid, out)
+    with FileLock(hidden(out/"small.json", "lock")), pytest.raises(CmetError, match="'small' is being run"): run_grid(grid, out)
 
 
 def test_what_is_no_number_is_null(tmp_path):

@@ -11,17 +11,19 @@ __all__ = ['SENTENCES', 'TRAVELS', 'MADE_WITH', 'CUT', 'MARGIN', 'SIZE', 'SMILE'
 import itertools
 import re
 import shutil
-import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+import cmet
 from ..core import BASIC, EMOTIONS, CmetError, builtin, canonical, data_folder, rng
 from .actors import AUS, FPS, LEVELS, PROTOTYPES, RATE, VOICES, mouth, perform, person, speak, track
 from .corpus import make_corpus, write_corpus
-from ..io.files import atomic, make_folder
+from ..io.claims import claimed, hidden, listed, owned, remove
+from ..io.files import atomic, make_folder, put_back
 from ..io.media import write_audio, write_video
+from ..io.resume import Parts, stamp
 
 # %% ../../nbs/40_corpus/70_studio.ipynb #70_studio-005
 SENTENCES = ("The parcel came on Tuesday morning", "They moved my table over by the window",
@@ -44,15 +46,36 @@ def record(
     folder,  # sound is written below it
     seed:int=0,
     progress:bool=True,
+    parts=None,  # `Parts` that keep what is finished
 ):  # yields (row with the truth added, face float32 [frames, 17])
     "Perform every clip of a call sheet."
     from tqdm import tqdm
     for row in tqdm(rows, "synthetic clips", disable=not progress):
-        text = SENTENCES[int(row["sentence"]) - 1]
-        clip = perform(row["speaker"], row["emotion"], row["intensity"], text, seed)
-        (Path(folder)/row["audio"]).parent.mkdir(parents=True, exist_ok=True)
-        write_audio(Path(folder)/row["audio"], clip.wav, RATE)
-        yield row | {f"true_{e}": float(v) for e, v in zip(BASIC, clip.activation)}, clip.face
+        truth, face = _performed(row, Path(folder)/row["audio"], seed, parts)
+        yield row | {f"true_{e}": float(v) for e, v in zip(BASIC, truth)}, face
+
+def _performed(row, path, seed, parts) -> tuple:  # activation [7], face float32 [frames, 17]
+    "A clip, performed unless that was done before; its sound is written first."
+    keys = [[what, row, seed, cmet.__version__] for what in ("truth", "face")]
+    done = [parts and parts.get(key) for key in keys]
+    if path.is_file() and not any(x is None for x in done): return done
+    text = SENTENCES[int(row["sentence"]) - 1]
+    clip = perform(row["speaker"], row["emotion"], row["intensity"], text, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_audio(path, clip.wav, RATE)
+    made = clip.activation, clip.face
+    for key, value in zip(keys, made) if parts else (): parts.put(key, value)
+    return made
+
+def _embedded(encoder, paths, parts, progress) -> list:  # of [S]
+    "What `encoder.encode` gives, one clip at a time, unless it was done before."
+    from tqdm import tqdm
+    out = []
+    for path in tqdm(paths, "speech", disable=not progress):
+        key = ["speech", *stamp(path), encoder.card()]
+        if (value := parts.get(key)) is None: parts.put(key, value := encoder.encode([path], progress=False)[0])
+        out.append(value)
+    return out
 
 def company(speakers, seed:int) -> dict:
     "The people, in numbers that JSON can hold."
@@ -68,13 +91,15 @@ def studio_corpus(
     speakers=tuple(VOICES),
     sentences:int=len(SENTENCES),
     progress:bool=True,
+    parts=None,  # `Parts` that keep what is finished
 ):  # -> Corpus named "studio (synthetic)"
     "Record the clips and encode their speech with eGeMAPS."
     from cmet.speech.encoders import speech_encoder
     encoder = speech_encoder("egemaps", cache=False)
     names = encoder.features  # where openSMILE is missing, this says so before minutes of work
-    rows, faces = zip(*record(call_sheet(speakers, sentences), folder, seed, progress))
-    speech = encoder.encode([Path(folder)/row["audio"] for row in rows], progress=progress)
+    rows, faces = zip(*record(call_sheet(speakers, sentences), folder, seed, progress, parts))
+    paths = [Path(folder)/row["audio"] for row in rows]
+    speech = _embedded(encoder, paths, parts, progress) if parts else encoder.encode(paths, progress=progress)
     for row in rows:
         if row["speaker"] not in TRAVELS or row["intensity"] != 3: row["audio"] = ""
     return make_corpus(rows, speech, faces, name="studio (synthetic)", encoder=encoder.name, codec="mesh",
@@ -163,9 +188,10 @@ def make_portrait(
     frames = MeshCodec().edit(np.repeat(at_rest()[None], len(delta), 0), delta)
     says = {"title": "synthetic: a photograph that talks", "artist": "cmet",
             "comment": "Face edited by cmet from a public-domain photograph of NASA; the voice is eSpeak NG."}
-    with tempfile.TemporaryDirectory() as temp:
-        sound = write_audio(Path(temp)/"voice.wav", wav, RATE)
-        return write_video(path, sway(frames, rng([seed, 4]), len(frames)), FPS, sound, says)
+    with claimed(path, wait=True):
+        sound = write_audio(hidden(path, "part.wav"), wav, RATE)
+        try: return write_video(path, sway(frames, rng([seed, 4]), len(frames)), FPS, sound, says)
+        finally: remove(sound)
 
 # %% ../../nbs/40_corpus/70_studio.ipynb #70_studio-042
 def textbook():  # -> Corpus without speech, one frame a clip
@@ -175,18 +201,23 @@ def textbook():  # -> Corpus without speech, one frame a clip
     return make_corpus(rows, None, faces, name="textbook (prototypes)", codec="mesh", action_units=AUS)
 
 # %% ../../nbs/40_corpus/70_studio.ipynb #70_studio-045
-OURS = re.compile(r"[FM]\d\d_[a-z]+_3_\d{3}\.flac")  # names that `make` gives
+OURS = re.compile(r"speech/[FM]\d\d_[a-z]+_3_\d{3}\.flac")  # names that `make` gives
+
+def _shipped(speakers, sentences:int) -> list:  # of names, "speech/F01_angry_3_001.flac", …
+    "The sound that travels."
+    return [row["audio"] for row in call_sheet(speakers, sentences) if row["speaker"] in TRAVELS and row["intensity"] == 3]
 
 def _ship(
-    names,  # "speech/F01_angry_3_001.flac", …
+    names,  # of `_shipped`
     here, out,  # folders to copy from and to
+    past,  # what an earlier run may have left
 ):
     "Copy the sound that travels; what an earlier run left and this one does not make goes away."
     make_folder(Path(out)/"speech")
     for name in names:
         with atomic(Path(out)/name) as temp: shutil.copyfile(Path(here)/name, temp)
-    for old in (Path(out)/"speech").iterdir():
-        if OURS.fullmatch(old.name) and f"speech/{old.name}" not in names: old.unlink()
+    for old in past:
+        if OURS.fullmatch(old) and old not in names: remove(Path(out)/old)
 
 def make(
     out=None,  # folder to write `studio/`, `speech/` and `portrait.mp4` into; default the kit's own `data/`
@@ -195,12 +226,19 @@ def make(
     sentences:int=len(SENTENCES),
     portrait:bool=True,  # also animate the photograph
     progress:bool=True,
+    force:bool=False,  # replace files of these names that the kit has not made
 ) -> Path:
     "Make all built-in data anew; the same seed and versions give the same bytes."
-    out = make_folder(data_folder() if out is None else out)
-    with tempfile.TemporaryDirectory() as temp:
-        corpus = studio_corpus(temp, seed, speakers, sentences, progress)
-        write_corpus(corpus, out/"studio")
-        _ship(set(corpus.clips["audio"]) - {""}, temp, out)
-    if portrait: make_portrait(out/"portrait.mp4", seed)
+    own, out = out is None, make_folder(data_folder() if out is None else out)
+    with claimed(out/"studio"):
+        put_back(out/"studio")
+        names = _shipped(speakers, sentences)
+        if own: past = [f"speech/{p.name}" for p in out.glob("speech/*")]
+        else: past = listed(out); owned(out, ["studio", *["portrait.mp4"]*portrait, *names], force)
+        parts = Parts(out/"studio.part")
+        owned(parts.folder, ["speech"])
+        write_corpus(studio_corpus(parts.folder, seed, speakers, sentences, progress, parts), out/"studio")
+        _ship(names, parts.folder, out, past)
+        if portrait: make_portrait(out/"portrait.mp4", seed)
+        parts.clear()
     return out

@@ -12,6 +12,7 @@ from ..core import BASIC, builtin, find_data
 from ..face.codecs import face_codec
 from .pipeline import LABEL, face_change
 from .request import chosen_voice, people_mapper, wanted_vector
+from ..io.claims import claimed, owned
 from ..io.files import atomic, make_folder
 from ..io.media import open_video, write_video
 from ..io.pictures import INK, colour, filmstrip, write
@@ -76,9 +77,11 @@ def _kept(groups, moments, keep:dict):
 def make_demo(
     out="out",  # folder, made if it is not there
     strength:float=1.0,
+    force:bool=False,  # replace files of these names that the kit has not made
 ) -> tuple:  # paths of demo.mp4 (with sound) and demo.png
     "The built-in portrait, unedited and with seven emotions, as a video and as a filmstrip."
     out, source, codec = make_folder(out), open_video(builtin("portrait.mp4")), face_codec()
+    owned(out, ["demo.mp4", "demo.png"], force)
     track = codec.track(source.frames())
     mapper, vectors, whose = wanted()
     deltas, keep = {e: face_change(mapper, v, codec, track, strength) for e, v in vectors.items()}, {}
@@ -88,7 +91,7 @@ def make_demo(
     groups = _kept(together(codec, source, track, deltas), moments, keep)
     sound = source.path if source.has_audio else None
     walls = (wall(group, strips) for group in groups)
-    write_video(out/"demo.mp4", walls, source.fps, sound, {"title": title, "comment": LABEL})
-    with atomic(out/"demo.png") as temp:
+    with claimed(out/"demo.mp4"), atomic(out/"demo.png") as temp:
+        write_video(out/"demo.mp4", walls, source.fps, sound, {"title": title, "comment": LABEL})
         filmstrip(list(keep.values()), [f"{float(i/source.fps):.1f} s" for i in keep], names, title, temp)
     return out/"demo.mp4", out/"demo.png"

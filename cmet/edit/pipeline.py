@@ -19,6 +19,7 @@ import numpy as np
 from ..core import CmetError, sha256
 from .caution import in_words, listened
 from .follow import followed
+from ..io.claims import claimed, remove
 from ..io.files import atomic, check_file, check_output
 from ..io.media import open_video, read_audio, write_video
 from .request import (Course, change, check_pair, check_request, chosen_codec, chosen_voice, wanted_course,
@@ -107,14 +108,15 @@ def face_change(
     return delta
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-010
-def save_edit(out, source, frames, story:dict, sound=None) -> Path:  # sound: a file; None: the source's
+def save_edit(out, source, frames, story:dict, sound=None, force:bool=False) -> Path:  # sound: a file; None: the source's
     "Write the mp4 and the JSON beside it; neither takes its name before both are complete."
     if sound is None and source.has_audio: sound = source.path
-    with atomic(out.with_suffix(".json")) as beside, atomic(out) as temp:
+    with atomic(out.with_suffix(".json"), force) as beside, atomic(out, force) as temp:
         meta = dict(title=source.metadata.get("title", source.path.stem), comment=LABEL, description=LABEL)
         write_video(temp, frames, source.fps, sound, meta)
         story = {"output": {"file": out.name, "sha256": sha256(temp)}} | story
         beside.write_text(json.dumps(story, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if force: remove(out.with_suffix(".json"))
     return out
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-011
@@ -146,7 +148,8 @@ def edit_video(
     course = followed(files["to"], encoder, mapper, wish) if follow else None
     lip, strength, total = heard_lips(lips, codec), float(strength), 2*(source.n_frames or 0)
     doubt = doubted(mapper, wish, encoder, strength, files["to"], files["frm"])
-    with tqdm(total=total, unit="frame", leave=False, disable=None if progress else True) as bar:  # None: no terminal
+    shown = dict(unit="frame", leave=False, disable=None if progress else True)  # None: no terminal
+    with claimed(out, new=not force), tqdm(total=total, **shown) as bar:
         track = find_face(codec, source, bar)
         for note in (notes := list(getattr(track, "notes", ()))): warnings.warn(note, stacklevel=2)
         if lip is not None: track = track.speaking(lip, source.fps)
@@ -156,4 +159,4 @@ def edit_video(
         story |= {"notes": notes, "follow": bool(follow), "gain": gain}  # gain: mean, min and max of the factor over time
         sided = codec.sided(delta) if hasattr(codec, "sided") else delta  # contempt is one-sided
         frames = codec.edit_stream(counted(source.frames(), bar, "2/2 move the face"), track, sided)
-        return save_edit(out, source, frames, story, lips)
+        return save_edit(out, source, frames, story, lips, force)

@@ -16,7 +16,7 @@ import ipywidgets as w
 
 from ..core import CmetError
 from ..edit.caution import listened
-from .export import free_name, make
+from .export import make, new_name
 from .panels import Map, Output, Presets, Settings, Voices, code
 from .preview import PORTRAIT, Scene, View, Wish
 from .upload import Uploads, example_faces
@@ -92,9 +92,9 @@ class Saver:
 
     def _make(self, kind, view):
         try:
-            path = free_name(self.folder, spell(dict(view.wish.weights)), f".{kind}")
-            self.bar = make(path, view, self.output.progress)
-            self.output.made(self.bar.run())
+            with new_name(self.folder, spell(dict(view.wish.weights)), f".{kind}") as path:
+                self.bar = make(path, view, self.output.progress)
+                self.output.made(self.bar.run())
         except Cancelled: self.output.line.value = note("cancelled; nothing was written")
         except Exception as e: self.output.line.value = note(said(e), bad=True)
         self.output.busy(False)

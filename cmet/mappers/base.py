@@ -15,6 +15,7 @@ import numpy as np
 from ..core import CmetError
 from ..corpus.sampling import check_corpus, draw_pairs, speaker_scale
 from ..io.files import atomic, make_folder
+from ..io.seal import seal
 from ..io.limits import check_settings
 from .ear import Ear, calibrate, fit_ear, heard
 
@@ -67,7 +68,7 @@ class Mapper:
         delta = answer(self, v, face, getattr(vector, "weight", 1.), **options) if self.config.get("heard") else self._delta(v, face, **options)
         return np.broadcast_to(delta, face.shape).astype(np.float32)
 
-    def save(self, path) -> Path: return save_mapper(self, path)
+    def save(self, path, force:bool=True) -> Path: return save_mapper(self, path, force)
     def check(self): check_state(self)
 
 # %% ../../nbs/70_mappers/20_base.ipynb #20_base-033
@@ -201,7 +202,7 @@ def check_ear(m:Mapper) -> None:
     if np.shape(m.state.get("true"))[1:] != (m.config["widths"][1],): raise ValueError("no 'true' of that width")
     if "bank" in m.config and np.shape(m.state.get("bank")) != (len(m.config["bank"]), size["S"]): raise ValueError("no 'bank'")
 
-def save_mapper(m:Mapper, path) -> Path:
+def save_mapper(m:Mapper, path, force:bool=True) -> Path:  # force: replace what is there
     "Write a fitted mapper as one safetensors file, whole or not at all; settings travel in its header."
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -209,8 +210,9 @@ def save_mapper(m:Mapper, path) -> Path:
     head = json.dumps({"kind": m.kind, "config": m.config}, sort_keys=True)
     make_folder(path.parent)
     try:
-        with atomic(path) as new:
+        with atomic(path, force) as new:
             save_file(tensors, new, {"cmet": head})
+            seal(new)
     except (OSError, SafetensorError) as e:
         raise CmetError(f"cannot write mapper '{path}' ({e})", "choose a folder you may write to") from e
     return path
