@@ -16,7 +16,7 @@ import torch
 from tiny import EMOTIONS, Net, arrays
 
 from cmet.core import CmetError, find_data
-from cmet.train.checkpoint import keep_checkpoint, last_checkpoint, load_tensors, save_tensors
+from cmet.train.checkpoint import checkpoints, keep_checkpoint, last_checkpoint, load_tensors, save_tensors
 from cmet.train.loop import TrainConfig, Trainer, directional, fit, focal_mse, info_nce, supcon
 from cmet.train.pairs import Deck, Sampler, draw, split
 from cmet.train.step import own_reference
@@ -319,6 +319,17 @@ def test_another_training_in_the_folder_is_refused(tmp_path, field, change):
     with pytest.raises(CmetError, match=field): fit(Net(), CORPUS, TrainConfig(**BASE | change), tmp_path)
     other = changed(speech=CORPUS.speech + 1)
     with pytest.raises(CmetError, match="corpus"): fit(Net(), other, TrainConfig(**BASE), tmp_path)
+
+
+def test_a_checkpoint_of_another_network_or_step_is_refused(tmp_path):
+    fit(Net(), CORPUS, TrainConfig(**BASE), tmp_path)
+    with pytest.raises(CmetError, match="training of another network"): fit(Net(width=16), CORPUS, TrainConfig(**BASE | {"steps": 24}), tmp_path)
+    _, newest = checkpoints(tmp_path)[-1]
+    os.rename(newest, tmp_path/"step-1000000000000.safetensors")
+    for old in tmp_path.glob("step-0*"): old.unlink()
+    with pytest.raises(CmetError, match="is not of step 1000000000000"): fit(Net(), CORPUS, TrainConfig(**BASE), tmp_path)
+    os.mkfifo(tmp_path/"step-00000099.safetensors")
+    with pytest.raises(CmetError, match="no such file"): load_tensors(tmp_path/"step-00000099.safetensors")
 
 
 def test_more_steps_go_on_where_the_last_ended(tmp_path):

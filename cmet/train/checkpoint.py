@@ -63,6 +63,7 @@ def save_tensors(path, tensors:dict, meta:dict|None=None) -> Path:
 def load_tensors(path) -> tuple:  # (name -> Tensor on the CPU, meta)
     "Read what `save_tensors` (or safetensors) wrote; a damaged file raises `CmetError`."
     try:
+        if not os.path.isfile(path): raise ValueError("there is no such file")
         raw = bytearray(Path(path).read_bytes())
         if not intact(raw): raise ValueError("it does not match the hash it holds")
         start = 8 + int.from_bytes(raw[:8], "little")
@@ -70,8 +71,8 @@ def load_tensors(path) -> tuple:  # (name -> Tensor on the CPU, meta)
         meta = json.loads(head.pop("__metadata__", {}).get("cmet", "{}"))
         end = max((v["data_offsets"][1] for v in head.values()), default=0)
         if start + end != len(raw): raise ValueError("cut off")
-        return {k: _tensor(raw, start, v) for k, v in head.items()}, meta
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as e:
+        return {k: _tensor(raw, start, v) for k, v in head.items()}, dict(meta)
+    except Exception as e:  # a head that is none can fail anywhere
         raise CmetError(f"'{path}' cannot be read ({e})", "use an earlier checkpoint, or start again") from e
 
 # %% ../../nbs/60_method/30_train/60_checkpoint.ipynb #60_checkpoint-012
@@ -89,8 +90,11 @@ def keep_checkpoint(folder, step:int, tensors:dict, meta:dict, keep:int=2) -> Pa
 def last_checkpoint(folder) -> tuple|None:  # (tensors, meta), or None where there is none
     "The newest checkpoint of a folder that can be read; all damaged raises `CmetError`."
     found = checkpoints(folder)
-    for k, (_, path) in enumerate(reversed(found)):
-        try: return load_tensors(path)
+    for k, (step, path) in enumerate(reversed(found)):
+        try:
+            tensors, meta = load_tensors(path)
+            if meta.get("step") == step: return tensors, meta
+            raise CmetError(f"'{path}' is not of step {step}, as its name says", "use an earlier checkpoint, or start again")
         except CmetError:
             if k == len(found) - 1: raise
 

@@ -92,7 +92,10 @@ class Log:
         row = {"seconds": round(time.perf_counter() - self.start, 3)} | row
         self.rows.append(row)
         if self.file:
-            with open(self.file, "a", newline="") as f: csv.DictWriter(f, COLUMNS).writerow(row)
+            try:
+                with open(self.file, "a", newline="") as f: csv.DictWriter(f, COLUMNS).writerow(row)
+            except OSError as e:
+                raise CmetError(f"cannot write '{self.file}' ({e.strerror})", "free some space; the same command goes on") from e
         for k, v in row.items() if self.board else (): self.board.add_scalar(k, v, row["step"])
         if self.bar is not None: self.bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
 
@@ -127,7 +130,14 @@ def restore_state(t, tensors:dict, meta:dict) -> list:
     if k := next((k for k in mine if mine[k] != theirs.get(k)), None):
         raise CmetError(f"{k}: '{t.folder}' holds a training with {theirs.get(k)!r}, not {mine[k]!r}",
                         "give another folder, or the same settings and corpus")
-    part = {"best": {}, "moments": {}} | unflatten(tensors)
+    try: _take(t, {"best": {}, "moments": {}} | unflatten(tensors), meta)
+    except Exception as e:  # what fits in name and not in size fails anywhere in torch
+        why = f"'{t.folder}' holds a training of another network ({' '.join(str(e).split())[:160]})"
+        raise CmetError(why, "give another folder, or the same network") from e
+    return meta["history"]
+
+def _take(t, part:dict, meta:dict) -> None:
+    "The state itself."
     t.model.load_state_dict(part["model"])
     moments = {int(k): v for k, v in part["moments"].items()}
     t.optimizer.load_state_dict({"state": moments, "param_groups": t.optimizer.state_dict()["param_groups"]})
@@ -137,7 +147,6 @@ def restore_state(t, tensors:dict, meta:dict) -> list:
     t.best = {k: v.to(t.device) for k, v in part["best"].items()}
     t.at = meta["step"]
     for k in COUNTERS: setattr(t, k, meta[k])
-    return meta["history"]
 
 # %% ../../nbs/60_method/30_train/70_loop.ipynb #70_loop-016
 class Trainer(Stepper):
