@@ -174,13 +174,13 @@ def _load(folder:Path, name:str):
     "One file of a corpus, arrays memory-mapped; a damaged one raises `CmetError`."
     import pandas as pd
     path, what = folder/name, "file of a corpus"
-    if not os.path.lexists(path): raise CmetError(f"corpus '{folder}' has no {name}", "give a folder that write_corpus made")
+    if not os.path.lexists(path): raise CmetError(f"corpus '{folder}' has no {name}", "give a folder that `cmet encode` made")
     if name.endswith(".json"): return read_json(path, what)
     if name.endswith(".npy"): return read_array(path, what, "iu" if name == FILES[3] else "fiu")
     try: return pd.read_parquet(check_size(path, what, TABLE))
     except CmetError: raise
     except Exception as e:  # a damaged table can fail anywhere in pyarrow
-        raise CmetError(f"corpus '{folder}': {name} cannot be read ({' '.join(str(e).split())[:200]})", "write the corpus again") from e
+        raise CmetError(f"corpus '{folder}': {name} cannot be read ({' '.join(str(e).split())[:200]})", "encode it again: `cmet encode`") from e
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-030
 KINDS = {"name": str, "encoder": (str, NoneType), "codec": (str, NoneType), "encoder_card": dict, "hashes": dict}  # of meta.json
@@ -217,10 +217,10 @@ def read_corpus(
     if not folder.is_dir(): raise CmetError(f"no corpus '{folder_or_name}'", "give its folder, or \"studio\"")
     meta = _load(folder, "meta.json")
     if not isinstance(meta, dict) or meta.get("format") != 1:
-        raise CmetError(f"corpus '{folder}': meta.json has no format 1", "write the corpus again")
+        raise CmetError(f"corpus '{folder}': meta.json has no format 1", "encode it again: `cmet encode`")
     _check(folder, meta, verify)
     clips = _load(folder, FILES[0])
-    if odd := _odd(clips, meta): raise CmetError(f"corpus '{folder}': {odd}", "write the corpus again")
+    if odd := _odd(clips, meta): raise CmetError(f"corpus '{folder}': {odd}", "encode it again: `cmet encode`")
     return Corpus(clips, *(_load(folder, f) for f in FILES[1:4]), meta)
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-029

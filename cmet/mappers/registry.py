@@ -49,7 +49,7 @@ def mapper(
 def load_mapper(path) -> Mapper:
     "Read a mapper that `save_mapper` wrote; anything else raises `CmetError`."
     from safetensors import safe_open
-    if not Path(path).is_file(): raise CmetError(f"no mapper '{path}'", "give a file that save_mapper wrote")
+    if not Path(path).is_file(): raise CmetError(f"no mapper '{path}'", "give a file that `cmet train` wrote")
     try:
         if not intact(Path(path).read_bytes()): raise ValueError("it does not match the hash it holds")
         with safe_open(path, framework="np") as f:
@@ -60,7 +60,7 @@ def load_mapper(path) -> Mapper:
         check_settings(made.config, type(made).__init__)
         made.check()
     except Exception as e:  # settings that are none can fail anywhere in a check
-        raise CmetError(f"'{path}' is no mapper of cmet ({e})", "fit and save it again") from e
+        raise CmetError(f"'{path}' is no mapper of cmet ({e})", "make it again: `cmet train`") from e
     return made
 
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-007
@@ -91,7 +91,7 @@ def configured(
         if where == "nowhere": raise CmetError(f"{name} has no setting '{key}'", f"write K=V with one of {known}")
         (options if where is None else options.setdefault(where, {}))[key] = value
     try: return mapper(name, **options)
-    except TypeError as e: raise CmetError(f"settings of {name}: {e}", "see the help of its class") from e
+    except TypeError as e: raise CmetError(f"settings of {name}: {e}", "correct or leave out that setting") from e
 
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-013
 CARD = dict(
