@@ -136,8 +136,9 @@ def fit_mouth(
     "The mouth's picture, as it shows between two lips, in the light there is."
     of, (cut, cavity) = mouth.gap, mouth.parts
     s, deep = depth(v, to.open/of.open, cut)
-    seen = mouth.at(np.interp(x, to.x, of.x), s)*min(1, lit(to.open)/lit(of.open))**FLESH
-    dark = smooth(deep/DEEP)[..., None]
+    seen, edge = mouth.at(np.interp(x, to.x, of.x), s), mouth.at(of.x[None, 3:-3], np.full((1, 1), cut)).mean((0, 1))
+    dark, far = (smooth(deep/d)[..., None] for d in (DEEP, DEEP/4))
+    seen = (seen*(1 - far) + edge*far)*min(1, lit(to.open)/lit(of.open))**FLESH  # one row drawn out would be stripes
     return seen*(1 - dark) + cavity*dark
 
 # %% ../../nbs/30_face/30_mouth.ipynb #30_mouth-016
