@@ -4,6 +4,7 @@
 What only a fresh environment can show (`pip install THE.whl`, and that nothing else is missing) takes minutes and a package
 index; it is done by hand before a release.
 """
+import ast
 import email
 import os
 import re
@@ -194,3 +195,27 @@ def test_a_grid_of_the_kit_by_its_name(alone):
     assert (alone[1]/"grid"/"report-leave_one_out"/"notebook.ipynb").is_file()
     wrong = cmet(alone, "run", "ablatoin")
     assert wrong.returncode == 2 and re.search("use ablation, encoder", wrong.stderr)
+
+
+# What it says
+
+def said():
+    "Every text of an error in the kit: (where, text)."
+    for path in sorted((ROOT/"cmet").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("CmetError", "Unreachable"): continue
+            parts = [n.value for a in node.args for n in ast.walk(a) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            yield f"{path.relative_to(ROOT)}:{node.lineno}", " ".join(parts)
+
+
+def test_messages_speak_of_what_a_wheel_has():
+    "No notebook of the library, no function that wrote a file; commands and options that are named exist."
+    from cmet.cli import COMMANDS, parser
+    sub = next(a for a in parser()._actions if getattr(a, "choices", None) and "edit" in a.choices).choices
+    options = {o for p in sub.values() for a in p._actions for o in a.option_strings} | {"--no-deps", "--force-reinstall", "--revision"}
+    texts = dict(said())
+    assert len(texts) > 300
+    wrong = {where: text for where, text in texts.items()
+             if re.search(r"\b\d\d_[a-z]|nbs/|\b(save|write|read)_\w+ (made|wrote)\b", text)
+             or {c for c in re.findall(r"`cmet (\w+)", text)} - set(COMMANDS) or {o for o in re.findall(r"(?<![\w-])--[a-z-]+", text)} - options}
+    assert not wrong, wrong

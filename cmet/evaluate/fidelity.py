@@ -105,7 +105,9 @@ def recogniser(
     path = str(path or asset(SFACE))
     try:
         with silent(): return cv2.FaceRecognizerSF.create(path, "")
-    except cv2.error as e: raise CmetError(f"'{path}' is no face recogniser", "delete it, then `cmet assets get face_recognition_sface_2021dec.onnx`") from e
+    except cv2.error as e:
+        remedy = "delete it, then `cmet assets get face_recognition_sface_2021dec.onnx`"
+        raise CmetError(f"'{path}' is no face recogniser", remedy) from e
 
 def identity(
     net,  # from `recogniser`

@@ -286,6 +286,7 @@ def _scored(bench, clips, folder, out, force, progress) -> Report:
     good = [c for c in clips if "key" in table and c.edited.name in set(table.edited[table.key.notna()])]
     if not good:
         first = f"{table.edited[0]}: {table.fault[0]}"
-        raise CmetError(f"no video of {len(table)} could be measured ({first})", "name the unedited video with --source, see `cmet eval --help`")
+        raise CmetError(f"no video of {len(table)} could be measured ({first})",
+                        "name the unedited video with --source, see `cmet eval --help`")
     summary = summarise(bench, table, folder, fvd_of(bench, good))
     return Report(table, summary, save(out, summary))
