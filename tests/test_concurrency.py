@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cmet.cli import main
-from cmet.core import CmetError, builtin
+from cmet.core import CmetError, builtin, sha256
 from cmet.corpus.corpus import FILES, read_corpus, write_corpus
 from cmet.corpus.studio import demo_speech
 from cmet.io.claims import claimed, hidden, listed
@@ -166,6 +166,21 @@ def test_what_the_kit_has_put_there_is_replaced(place, monkeypatch):
     Path("out").mkdir(); Path("out/summary.md").write_text("mine")
     assert main([*again]) == 2 and main([*again, "--force"]) == 0 and main(again) == 0
     assert set(listed("out")) == set(RESULTS) and "mine" not in Path("out/summary.md").read_text()
+
+
+def test_a_video_never_stands_beside_the_story_of_another(place):
+    "Killed after the mp4 of a second edit has its name, before the JSON has."
+    assert cmet("edit", "me.mp4", "--vector", "happy", "-o", "out.mp4", cwd=place).wait() == 0
+    first = (place/"out.mp4").read_bytes()
+    fuse = ("import os, signal\nreal = os.replace\ndef fuse(a, b):\n    if str(b) == 'out.json': os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    real(a, b)\nos.replace = fuse\n")
+    again = [sys.executable, "-c", fuse + COMMAND, "edit", "me.mp4", "--vector", "sad", "-o", "out.mp4", "--force"]
+    assert subprocess.run(again, cwd=place, capture_output=True).returncode == -9
+    assert (place/"out.mp4").read_bytes() != first and not (place/"out.json").exists()
+    assert cmet("edit", "me.mp4", "--vector", "sad", "-o", "out.mp4", "--force", cwd=place).wait() == 0
+    story = json.loads((place/"out.json").read_text())
+    assert story["output"]["sha256"] == sha256(place/"out.mp4")
+    assert names(place) == ["data", "me.mp4", "out.json", "out.mp4"]
 
 
 def test_a_claim_ends_with_its_owner(tmp_path):

@@ -7,7 +7,9 @@ __all__ = ['UNITS', 'RESULTS', 'key_of', 'row_of', 'earlier', 'Growing', 'fill',
            'middle', 'summarise', 'page', 'draw_confusion', 'Report', 'save', 'evaluate']
 
 # %% ../../nbs/85_evaluate/60_report.ipynb #60_report-002
+import csv
 import hashlib
+import io
 import json
 import os
 from dataclasses import dataclass
@@ -80,10 +82,10 @@ class Growing:
 
     def add(self, row:dict):
         "One row more; a full disk raises `CmetError`, and what was there is still whole."
-        import pandas as pd
         self.rows.append(row)
         if not set(row) <= set(self.columns): self.write(); return
-        line = pd.DataFrame([row], columns=self.columns).to_csv(index=False, header=False, lineterminator="\n").encode()
+        csv.DictWriter(text := io.StringIO(), self.columns, lineterminator="\n").writerow(row)
+        line = text.getvalue().encode()
         with open(self.path, "ab", buffering=0) as f:
             size = os.fstat(f.fileno()).st_size
             try: done = f.write(line) == len(line)
