@@ -500,3 +500,21 @@ def test_real_data_sets():
     # Reference: AU12 of the first row of the table, which is clip 01-01-01-01-01-02-08.
     k = [a.endswith("03-01-01-01-01-02-08.flac") for a in r["audio"]].index(True)
     assert np.isclose(faces[k][0, 8], 0.3365137614678899)
+
+
+# what is measured inside speakers
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6))
+def test_spread_and_rest_inside_speakers_are_what_their_words_say(seed):
+    from cmet.corpus.sampling import at_rest, centred, inner_spread
+    g = np.random.default_rng(seed)
+    who, felt = g.choice(list("ABC"), 30), g.choice(["neutral", "happy"], 30)
+    x = g.normal(size=(30, 3)) + 100*(who == "A")[:, None]
+    x[:, 1] = 1/3
+    sd = np.sqrt(sum(((x[who == s] - x[who == s].mean(0))**2).sum(0) for s in set(who))/30)
+    assert np.allclose(inner_spread(x, who)[[0, 2]], sd[[0, 2]]) and np.isinf(inner_spread(x, who)[1])
+    assert np.allclose([centred(x, who)[who == s].mean(0) for s in set(who)], 0, atol=1e-12)
+    for s in set(who):
+        calm, rest = (who == s) & (felt == "neutral"), at_rest(x, who, felt)[who == s]
+        assert np.allclose(rest, x[calm].mean(0)) if calm.any() else np.isnan(rest).all()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import CmetError, rng
-from ..corpus.sampling import hold_out, speaker_folds
+from ..corpus.sampling import at_rest, hold_out, speaker_folds
 from ..vectors.uncertainty import in_span
 from ..vectors.vector import cosine
 
@@ -42,17 +42,19 @@ class Questions:
 def questions(corpus) -> Questions:
     "All that can be asked of a corpus; speakers who are never neutral are left out."
     who, what = (corpus.clips[c].to_numpy().astype(str) for c in ("speaker", "emotion"))
-    both, speech, face = corpus.has_speech & corpus.has_face, np.asarray(corpus.speech), corpus.face_means()
-    calm = {s: both & (who == s) & (what == "neutral") for s in corpus.speakers}
-    felt = both & (what != "neutral") & np.array([calm[s].any() for s in who])
+    both = np.flatnonzero(corpus.has_speech & corpus.has_face)
+    who, what, speech, face = who[both], what[both], np.asarray(corpus.speech)[both], corpus.face_means()[both]
+    voice, rest = (at_rest(x, who, what) for x in (speech, face))
+    felt = (what != "neutral") & ~np.isnan(rest).any(1)
     if not felt.any(): raise CmetError(f"corpus '{corpus.name}': nothing to ask", "it needs neutral clips")
-    voice, rest = (np.array([x[calm[s]].mean(0) for s in who[felt]]) for x in (speech, face))
-    return Questions(who[felt], what[felt], speech[felt] - voice, face[felt] - rest, speech[felt], rest)
+    who, what, speech, face, voice, rest = (x[felt] for x in (who, what, speech, face, voice, rest))
+    return Questions(who, what, speech - voice, face - rest, speech, rest)
 
 # %% ../../nbs/85_evaluate/70_generalisation.ipynb #70_generalisation-008
 def answers(m, asked:Questions) -> np.ndarray:  # [n, D]
     "What a fitted mapper predicts, mean over frames."
-    give = lambda k: {m.wants: asked.raw[k]} if m.wants else {}
+    wants = getattr(m, "wants", None)
+    give = lambda k: {wants: asked.raw[k]} if wants else {}
     return np.array([m.predict(asked.speech[k], asked.rest[k][None], **give(k))[0] for k in range(len(asked))])
 
 def typical(known:Questions) -> tuple:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core import CmetError
-from ..corpus.sampling import Pools, pair_table
+from ..corpus.sampling import Pools, at_rest, centred, pair_table, speaker_scale
 
 # %% ../../nbs/60_method/30_train/20_pairs.ipynb #20_pairs-005
 def columns(corpus) -> tuple:  # (speaker, emotion): arrays of text [n]
@@ -46,7 +46,7 @@ def usable(
     speech, length = np.asarray(corpus.speech), np.diff(np.asarray(corpus.offsets))
     for field, values in ("speech", speech), ("face", np.asarray(corpus.face)):
         if values.ndim != 2 or not values.size:
-            raise CmetError(f"{field}: the corpus has none", "encode it with an encoder and a codec")
+            raise CmetError(f"{field}: the corpus has none", "encode sound and pictures together: `cmet encode --codec mesh`")
     have = mask & ~np.isnan(speech).all(1), mask & (length > 0)
     good = np.isfinite(speech[have[0]]).all(), np.isfinite(np.asarray(corpus.face)).all()
     for field, some, fine in ("speech", have[0], good[0]), ("face", have[1], good[1]):
@@ -67,19 +67,12 @@ class Scale(NamedTuple):
     def unit(self): return torch.where(self.face > 0, 1/self.face, 0.)
     def to(self, device): return Scale(*(x.to(device) for x in self))
 
-def _factor(values, who):
-    "One over the standard deviation inside speakers, [W]; 0 where a feature varies by its rounding only."
-    rest = values.astype(np.float64)
-    for s in set(who): rest[who == s] -= rest[who == s].mean(0)
-    sd, rounding = rest.std(0), 1e-6*np.abs(values).max(0)
-    return np.where(sd > rounding, 1/np.where(sd > rounding, sd, 1), 0)
-
 def measure(pools, standardise:bool) -> Scale:
     "The scale of (speech, face) pools; ones and zeros if not `standardise`."
     S, D = (p.values.shape[1] for p in pools)
     made = np.ones(S), np.ones(D), np.zeros(D)
     if standardise:
-        factors = [_factor(p.values, np.repeat([s for s, _ in p.keys], p.size)) for p in pools]
+        factors = [1/speaker_scale(p) for p in pools]
         made = *factors, pools[1].values.mean(0)
     return Scale(*(torch.tensor(np.asarray(x), dtype=torch.float32) for x in made))
 
@@ -103,11 +96,9 @@ def chances(table, speech:Pools, face:Pools, balance:bool) -> np.ndarray:
 # %% ../../nbs/60_method/30_train/20_pairs.ipynb #20_pairs-014
 def from_rest(cut, who, felt) -> list:
     "Frames minus the mean neutral face of their speaker; of all the speaker's clips, if none is neutral."
-    mean, rest = np.array([c.mean(0) for c in cut]), {}
-    for s in set(who):
-        calm = (who == s) & (felt == "neutral")
-        rest[s] = mean[calm if calm.any() else who == s].mean(0)
-    return [c - rest[s] for c, s in zip(cut, who)]
+    mean = np.array([c.mean(0) for c in cut])
+    rest, own = at_rest(mean, who, felt), mean - centred(mean, who)
+    return [c - x for c, x in zip(cut, np.where(np.isnan(rest), own, rest))]
 
 class Deck:
     "The clips of a mask as tensors on a device, sorted into pools, with the table of pairs."

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import CmetError, canonical, rng
+from ..corpus.sampling import inner_spread
 from .grammar import linear
 
 # %% ../../nbs/50_vectors/20_vector.ipynb #20_vector-007
@@ -185,11 +186,9 @@ def feature_unit(
     keep = np.flatnonzero(corpus.has_speech if space == "speech" else corpus.has_face)
     keep = keep[np.linspace(0, len(keep) - 1, min(most, len(keep))).astype(int)]
     values = np.array((corpus.speech if space == "speech" else corpus.face_means())[keep], np.float64)
-    who, rounding = np.asarray(corpus.clips["speaker"])[keep], 1e-6*np.abs(values).max(0)
-    for s in np.unique(who): values[who == s] -= values[who == s].mean(0)
-    sd = values.std(0)
-    if not (sd > rounding).any() or sd.max() < 20*np.median(sd[sd > rounding]): return None
-    return np.where(sd > rounding, sd, np.inf).astype(np.float32)
+    sd = inner_spread(values, np.asarray(corpus.clips["speaker"])[keep])
+    used = sd[np.isfinite(sd)]
+    return sd.astype(np.float32) if used.size and used.max() >= 20*np.median(used) else None
 
 def cosine(
     a, b,  # each a Vector, or an array [..., W]

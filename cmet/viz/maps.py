@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import CmetError, cache_dir
+from ..corpus.sampling import at_rest
 from ..io.files import atomic, make_folder
 from ..io.pictures import INK, colour
 from ..vectors.vector import Vector, feature_unit
@@ -34,8 +35,8 @@ def changes(
     calm = what == "neutral"
     if not calm.any(): raise CmetError(f"'{corpus.name}' has no neutral {space}", "add neutral clips")
     x = np.array((corpus.speech if space == "speech" else corpus.face_means())[keep], np.float64)
-    rest = {s: x[calm & (who == s)] if (calm & (who == s)).any() else x[calm] for s in np.unique(who)}
-    x -= np.stack([rest[s].mean(0) for s in who])
+    rest = at_rest(x, who, what)
+    x -= np.where(np.isnan(rest), x[calm].mean(0), rest)  # who is never neutral is measured from everybody
     sd = x.std(0) if unit is None else unit
     return (x/np.where(sd > 1e-9, sd, np.inf)).astype(np.float32), keep
 
@@ -223,11 +224,10 @@ def at_home(
     heard, clips = np.flatnonzero(corpus.has_speech), corpus.clips
     x = np.asarray(corpus.speech)[heard]/unit
     who, felt = (np.asarray(clips[k])[heard] for k in ("speaker", "emotion"))
-    keep, rest = np.zeros(len(heard), bool), felt == "neutral"
-    if rest.any() and rest[np.isin(who, who[rest])].all(): return (x - x[rest].mean(0)).astype(np.float64), heard  # a bank
-    for s in np.unique(who):
-        calm = (who == s) & (felt == "neutral")
-        if calm.any(): x[who == s] -= x[calm].mean(0); keep |= who == s
+    calm = felt == "neutral"
+    if calm.any() and calm[np.isin(who, who[calm])].all(): return (x - x[calm].mean(0)).astype(np.float64), heard  # a bank
+    x = x - at_rest(x, who, felt)
+    keep = ~np.isnan(x).any(1)
     if not keep.any(): raise CmetError(f"nobody in '{corpus.name}' is ever neutral", "add neutral speech")
     return x[keep].astype(np.float64), heard[keep]
 
