@@ -135,6 +135,7 @@ def test_outranks_counts():
 
 def test_sign_flip_and_holm():
     assert sign_flip(np.ones(10)) == 2/2**10 and sign_flip([2., -1.]) == 1
+    assert 0 < sign_flip(np.ones(20)) < 1e-4, "a draw of signs is never as sure as all of them"
     d = np.random.default_rng(1).normal(.4, 1, 14)
     assert abs(sign_flip(d) - sign_flip(d, draws=4000, seed=1)) < .03
     rate = np.mean([sign_flip(np.random.default_rng(k).normal(size=10)) < .05 for k in range(200)])
