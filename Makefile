@@ -10,7 +10,7 @@ STAMP := $(VENV)/installed
 ASROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test fuzz sync lab app nbs bench docs install
+.PHONY: demo test fuzz kills sync lab app nbs bench docs install
 
 demo: install
 	$(BIN)/cmet demo --out out
@@ -23,6 +23,10 @@ test: install sync
 # 2,000 damaged files through the command's doors, the same ones every time; another round: make fuzz FUZZ="2000 --seed 1"
 fuzz: install
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz.py $(FUZZ)
+
+# Each long command killed twenty times at random moments, also two at once; make test kills each twice.
+kills: install
+	CMET_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -s tests/test_kills.py
 
 # Notebooks and modules say the same, and notebooks are clean; looks at a copy, so work in progress is safe.
 sync: install
