@@ -5,16 +5,21 @@ covered mouths, turned faces and stills in `test_mesh`; values and kernels of ru
 """
 import csv
 import shutil
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image, features
+from skimage.data import astronaut
 
 from cmet.cli import main
-from cmet.core import builtin
+from cmet.core import CmetError, builtin
 from cmet.corpus.corpus import read_corpus
 from cmet.edit.request import hearing, people_mapper, wanted_vector
 from cmet.face.action_units import AUS
+from cmet.io.media import open_video
 
 RATE = 16000
 
@@ -140,3 +145,67 @@ def test_noise_is_no_speech(tmp_path, capsys, name):
     soundfile.write(tmp_path/"n.wav", NO_SPEECH[name], RATE)
     assert main(["edit", str(builtin("portrait.mp4")), "--to", str(tmp_path/"n.wav"), "-o", str(tmp_path/"o.mp4")]) == 2
     assert "'" + str(tmp_path/"n.wav") + "' is not speech" in capsys.readouterr().err and not (tmp_path/"o.mp4").exists()
+
+
+FACE = astronaut()[:256, 96:352]
+
+
+def film(path, pixel=1, **options):
+    "Ten frames of a face, written as other programs do."
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("libx264", rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
+        if pixel != 1: stream.codec_context.sample_aspect_ratio = Fraction(pixel)
+        for _ in range(10): out.mux(stream.encode(av.VideoFrame.from_ndarray(FACE)))
+        out.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("pixel", ["1", "4/3", "16/11", "8/9", "2"])
+def test_pixels_that_are_not_square_keep_their_shape(tmp_path, capsys, pixel):
+    "PAL, anamorphic film, NTSC: the numbers of the picture stay, and what a player makes of them."
+    source = film(tmp_path/"a.mp4", pixel)
+    assert main(["edit", str(source), "--vector", "happy", "-o", str(tmp_path/"o.mp4")]) == 0, capsys.readouterr().err
+    made = open_video(tmp_path/"o.mp4")
+    assert open_video(source).pixel == made.pixel == Fraction(pixel) and made.size == (256, 256)
+    with av.open(str(tmp_path/"o.mp4")) as f: assert (f.streams.video[0].sample_aspect_ratio or 1) == Fraction(pixel)
+
+
+def test_an_interlaced_film_is_named(tmp_path):
+    with pytest.warns(UserWarning, match="a.mp4' is interlaced"): open_video(film(tmp_path/"a.mp4", flags="+ildct+ilme"))
+
+
+def saved(path, picture, **more):
+    picture.save(path, **more)
+    return open_video(path).still
+
+
+def test_pictures_are_shown_as_a_viewer_shows_them(tmp_path):
+    photo = Image.fromarray(FACE)
+    grey = np.asarray(photo.convert("L"))
+    for path in tmp_path/"a.png", tmp_path/"a.tif":
+        deep = saved(path, Image.fromarray(grey.astype(np.uint16)*257))  # 16 bits
+        assert (deep == grey[..., None]).all()
+    half = photo.copy()
+    half.putalpha(Image.fromarray(np.where(np.arange(256) < 128, 255, 0).astype(np.uint8)[None].repeat(256, 0)))
+    for ending, loss in ((".png", 0), (".webp", 3), (".tif", 0)):
+        shown = saved(tmp_path/f"h{ending}", half).astype(int)
+        assert (shown[:, 130:] > 252).all() and np.abs(shown[:, :120] - FACE[:, :120]).mean() <= loss
+    pal = saved(tmp_path/"p.png", photo.quantize(64))
+    assert np.abs(pal.astype(int) - FACE).mean() < 12
+    turned = Image.Exif()
+    turned[0x112] = 6  # held on its side
+    assert np.abs(saved(tmp_path/"t.jpg", photo.rotate(90), exif=turned, quality=98).astype(int) - FACE).mean() < 3
+    if features.check("avif"): assert np.abs(saved(tmp_path/"a.avif", photo, quality=95).astype(int) - FACE).mean() < 4
+
+
+@pytest.mark.parametrize("ending", [".webp", ".png", ".tif"])
+def test_pictures_that_move_are_named(tmp_path, ending):
+    path = tmp_path/f"a{ending}"
+    Image.fromarray(FACE).save(path, save_all=True, append_images=[Image.fromarray(FACE[::-1])])
+    with pytest.warns(UserWarning, match=f"a{ending}' holds 2 pictures, and the first is taken"): assert open_video(path).n_frames == 75
+
+
+def test_heic_is_called_by_its_name(tmp_path):
+    (tmp_path/"a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x10meta" + bytes(8) + b"\0\0\0\x10mdat" + bytes(8))
+    with pytest.raises(CmetError, match="a.heic' cannot be read as an image: convert it to png or jpg"): open_video(tmp_path/"a.heic")

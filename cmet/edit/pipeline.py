@@ -113,7 +113,7 @@ def save_edit(out, source, frames, story:dict, sound=None, force:bool=False) -> 
     if sound is None and source.has_audio: sound = source.path
     with atomic(out.with_suffix(".json"), force) as beside, atomic(out, force) as temp:
         meta = dict(title=source.metadata.get("title", source.path.stem), comment=LABEL, description=LABEL)
-        write_video(temp, frames, source.fps, sound, meta)
+        write_video(temp, frames, source.fps, sound, meta, source.pixel)
         story = {"output": {"file": out.name, "sha256": sha256(temp)}} | story
         beside.write_text(json.dumps(story, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if force: remove(out.with_suffix(".json"))

@@ -113,7 +113,7 @@ def prepare(
     source = open_video(video)
     window = window_of(face_boxes(islice(source.frames(), 0, None, 5), which))
     frames = (window.cut(frame, size) for frame in at_rate(source.frames(), source.fps, fps))
-    return write_video(out, frames, fps, source.path if source.has_audio else None)
+    return write_video(out, frames, fps, source.path if source.has_audio else None, pixel=source.pixel)
 
 def contact_sheet(
     frames,  # list of uint8 [H, W, 3], of any sizes

@@ -169,7 +169,7 @@ def _sound(path, name:str) -> None:  # name: of the file, for the message
         names.add(box)
         end = at
         if k == BOXES: raise CmetError(f"{name} is no film: it falls into more than a million parts", again)
-    if names and not (end <= os.path.getsize(path) and {b"moov", b"moof"} & names): raise CmetError(f"{name} is cut short", again)
+    if names and not (end <= os.path.getsize(path) and {b"moov", b"moof", b"meta"} & names): raise CmetError(f"{name} is cut short", again)
 
 def check_file(
     path,  # a file the user named

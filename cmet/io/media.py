@@ -7,6 +7,7 @@ __all__ = ['STILLS', 'FORMATS', 'COPIED', 'VideoSource', 'open_video', 'read_vid
            'write_audio']
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-002
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -62,6 +63,7 @@ class VideoSource:
     metadata: dict = field(default_factory=dict)  # title, comment … of the file
     still: np.ndarray|None = None  # the picture, where the source is a photograph
     clock: Clock|None = None  # when its pictures are due
+    pixel: Fraction = Fraction(1)  # its width in heights: DV, old broadcasts and anamorphic films are not square
 
     def frames(self):  # generator of uint8 [H, W, 3], RGB
         "The frames from the first to the last; call it again to start again."
@@ -69,8 +71,8 @@ class VideoSource:
         return (self.still.copy() for _ in range(self.n_frames))
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-010
-STILLS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
-FORMATS = "PNG", "JPEG", "BMP", "WEBP", "TIFF"  # Pillow would also open PostScript, which is a program
+STILLS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+FORMATS = "PNG", "JPEG", "BMP", "WEBP", "TIFF", "AVIF"  # Pillow would also open PostScript, which is a program; HEIC it cannot
 
 def _describe(path):
     with opened(path) as container:
@@ -79,21 +81,37 @@ def _describe(path):
         check_picture(stream.width, stream.height, f"video '{path}'")  # before anything of that size is decoded
         first, sound, told = next(container.decode(stream), None), len(container.streams.audio) > 0, dict(container.metadata)
         if first is None: raise CmetError(f"video '{path}' holds no frames", "copy or record it again")
-    clock = read_clock(path)
-    return VideoSource(Path(path), clock.fps, _rgb(first).shape[1::-1], clock.frames, sound, told, clock=clock)
+        pixel = Fraction(stream.sample_aspect_ratio or 1)
+        if not 1/10 < pixel < 10: pixel = Fraction(1)  # no camera's
+    if getattr(first, "interlaced_frame", False):
+        warnings.warn(f"'{path}' is interlaced, and taken as it is: deinterlace it first, or edges will be combs", stacklevel=3)
+    clock, image = read_clock(path), _rgb(first)
+    pixel = 1/pixel if image.shape[0] != first.height else pixel  # it lay on its side
+    return VideoSource(Path(path), clock.fps, image.shape[1::-1], clock.frames, sound, told, clock=clock, pixel=pixel)
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-011
-def _describe_still(path, seconds, fps):
+def _plain(picture) -> np.ndarray:  # a PIL.Image -> uint8 [H, W, 3]
+    "Upright and opaque, 16 bits as 8; what shines through is white."
     from PIL import Image, ImageOps
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I"): picture = Image.fromarray((np.asarray(picture)/257).clip(0, 255).round().astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.array(picture.convert("RGB"))
+
+def _describe_still(path, seconds, fps):
+    from PIL import Image
     path = check_file(path, "image")
     try:
         with Image.open(path, formats=FORMATS) as picture:
             check_picture(*picture.size, f"image '{path}'")
-            image = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+            image, n = _plain(picture), getattr(picture, "n_frames", 1)
     except CmetError: raise
     except Image.DecompressionBombError as e: raise CmetError(f"image '{path}' has too many pixels", "scale it down") from e
     except Exception as e:  # a damaged picture can fail anywhere in Pillow
         raise CmetError(f"'{path}' cannot be read as an image", "convert it to png or jpg") from e
+    if n > 1: warnings.warn(f"'{path}' holds {n} pictures, and the first is taken: convert it to mp4 to have it move", stacklevel=3)
     return VideoSource(path, Fraction(fps), image.shape[1::-1], max(1, round(seconds*fps)), still=image)
 
 def open_video(
@@ -112,7 +130,7 @@ def read_video(
     return np.stack(list(source.frames())), source.fps
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-014
-def _picture_out(container, size, fps):
+def _picture_out(container, size, fps, pixel=Fraction(1)):
     "A stream for pictures of `size` (width, height) in an mp4 under construction."
     quality = {"crf": "15", "preset": "fast", "threads": "2", "x264-params": "mbtree=0"}
     stream = container.add_stream("libx264", rate=fps, options=quality)
@@ -120,6 +138,7 @@ def _picture_out(container, size, fps):
     stream.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
     context = stream.codec_context
     context.time_base, context.color_range = 1/Fraction(fps), 1
+    if pixel != 1: context.sample_aspect_ratio = pixel
     context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709 in all three lists
     return stream
 
@@ -193,6 +212,7 @@ def write_video(
     fps,  # frames a second, number or Fraction
     sound=None,  # path of a file whose sound goes with the pictures; without sound in it, the video is silent
     metadata:dict|None=None,  # "title", "artist", "comment", "copyright" … of the file
+    pixel=Fraction(1),  # the width of a pixel in heights
 ) -> Path:
     "Write an mp4 (H.264) of the same size and rate, with the original sound; whole or not at all."
     path, fps = Path(path), Fraction(fps).limit_denominator(100000)
@@ -204,7 +224,7 @@ def write_video(
     with atomic(path) as temp:
         with (opened(sound, "sound") if sound else nullcontext()) as source, new_mp4(temp) as container:
             container.metadata.update(metadata or {})
-            picture, audio = _picture_out(container, size, fps), _sound_out(container, source)
+            picture, audio = _picture_out(container, size, fps, pixel), _sound_out(container, source)
             packets = _sound_packets(source, audio, clock.shifts if clock else ()) if audio is not None else iter(())
             for packet in _interleave(_picture_packets(frames, picture, size), packets): container.mux(packet)
     return path
