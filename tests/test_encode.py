@@ -332,12 +332,12 @@ def test_threads_are_fixed_for_an_encoder_by_name_and_as_an_object():
     from cmet.corpus.encode import Tools, _threads_kept
     from cmet.speech.encoders import speech_encoder
     with _threads_kept():
-        for made in ("emotion2vec-large", speech_encoder("emotion2vec-large")):
+        for made in ("emotion2vec-large", speech_encoder("emotion2vec-large"), "whisper", speech_encoder("whisper")):
             torch.set_num_threads(2)
             Tools(made)
             assert torch.get_num_threads() == 1
         torch.set_num_threads(2)
-        Tools(speech_encoder("whisper"))
+        Tools(speech_encoder("egemaps"))
         assert torch.get_num_threads() == 2
 
 
