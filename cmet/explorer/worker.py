@@ -34,6 +34,10 @@ class Latest:
 
     def stale(self) -> bool: return self.closed or bool(self.wish)
 
+    def rest(self, seconds:float) -> bool:
+        "Wait, for a job, but no longer than until there is a newer wish; is there none?"
+        with self.bell: return not self.bell.wait_for(self.stale, seconds)
+
     def wait(self, seconds:float=60.):
         "Return when there is nothing left to do; `CmetError` when that takes too long."
         with self.bell:
