@@ -32,7 +32,7 @@ def test_same_seed_same_bytes(tmp_path):
     code = f"from cmet.corpus.studio import make; make({str(tmp_path/'b')!r}, **{SMALL!r})"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONHASHSEED": "7"}, cwd=tmp_path)
     a, b = tree(tmp_path/"a"), tree(tmp_path/"b")
-    assert a == b and len(a) == 5 + len(EMOTIONS)  # the corpus, and the speech of F01 at level 3
+    assert a == b and len(a) == 1 + 5 + len(EMOTIONS)  # the mark, the corpus, and the speech of F01 at level 3
 
 
 def test_sound_of_the_user_is_left_alone(tmp_path):
