@@ -83,7 +83,7 @@ def builtin(
     "Path of a file or folder of the data that travels with the kit; a missing one raises `CmetError`."
     path = data_folder()/name
     if path.exists(): return path
-    raise CmetError(f"built-in data '{name}' is missing", "run `cmet studio` to make it")
+    raise CmetError(f"built-in data '{name}' is missing", "install cmet again, or run `cmet studio`")
 
 def find_data(
     name:str,  # folder of a data set, e.g. "mead-clips"
