@@ -156,6 +156,23 @@ def test_variations_of_a_person_never_teach_about_that_person():
     assert np.allclose(with_copies[:len(x)], with_copies[len(x):])
 
 
+def test_a_voice_alone_is_heard_past_its_person():
+    x, voice, emotion = toy()
+    g = np.random.default_rng(1)
+    body = np.linalg.qr(g.normal(size=(20, 4)))[0]
+    x = x - np.array([x[(voice == v) & (emotion == "neutral")].mean(0) for v in voice])
+    x += np.repeat(3*g.normal(size=(12, 4)) @ body.T, 32, 0)  # people differ in four ways
+    new = np.isin(voice, ["P3", "P7"])
+    ear = fit_ear(x[~new], voice[~new], emotion[~new], C=.1)
+    mine, felt = x[new], emotion[new] != "neutral"
+    p = ear.alone(mine)
+    assert np.allclose(p.sum(1), 1) and (np.array(ear.names)[p.argmax(1)] == emotion[new]).mean() > .8
+    assert (ear.guess(mine - ear.at_rest(mine)) == emotion[new])[felt].mean() > .7
+    elsewhere = mine + 100  # a microphone nobody knows: only rests that were heard are believed
+    rests, rest = ear.state["rests"].astype(float), ear.at_rest(elsewhere)
+    assert (ear.unlike(elsewhere) > 10).all() and (rest <= rests.max(0) + 1e-6).all() and (rest >= rests.min(0) - 1e-6).all()
+
+
 def test_same_seed_same_ear():
     x, voice, emotion = toy()
     a, b = (fit_ear(x, voice, emotion, C=.1).state for _ in range(2))
