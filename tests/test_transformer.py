@@ -102,6 +102,10 @@ def test_official_faults_are_named():
                       ({k: v for k, v in state.items() if not k.endswith(".pe")}, "position_r.pe")):
         with pytest.raises(CmetError, match=says): load_official(bad)
     with pytest.raises(CmetError, match="conv"): load_official(state, Config(tokenizer="linear"))
+    parcel = {}
+    parcel["state_dict"] = parcel
+    with pytest.raises(CmetError, match="no state dict"): load_official(parcel)  # it holds itself
+    with pytest.raises(CmetError, match="not finite"): load_official(state | {first: state[first] + torch.nan})
 
 
 def test_disk_and_back(tmp_path):

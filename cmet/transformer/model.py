@@ -4,14 +4,13 @@
 
 # %% auto #0
 __all__ = ['TOP', 'BLOCK_KEYS', 'FILES', 'CrossModalTransformer', 'start', 'check_shapes', 'rollout', 'check_sequence',
-           'prefixes', 'published', 'unwrap', 'load_official', 'put_in_place', 'save_pretrained', 'read_card',
-           'from_pretrained', 'Config', 'preset']
+           'prefixes', 'published', 'load_official', 'put_in_place', 'save_pretrained', 'read_card', 'from_pretrained',
+           'Config', 'preset']
 
 # %% ../../nbs/60_method/20_transformer/20_model.ipynb #20_model-002
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import nn
 
 from ..align import AudioTokenizer, VisualTokenizer
 from ..core import CmetError, sha256
+from ..io.tensors import load_published, unwrap
 from .layers import Block, Config, preset, sinusoids
 
 _all_ = ["Config", "preset"]
@@ -133,15 +133,6 @@ def published(model:CrossModalTransformer) -> dict:
     out |= {f"{TOP}position_{k}.pe": (None, (1, 512, width)) for k in "re"}
     return out | {f"{TOP}modality.weight": ("segment", (4, width))}
 
-# %% ../../nbs/60_method/20_transformer/20_model.ipynb #20_model-019
-def unwrap(state) -> dict:
-    "The tensors themselves, from under `state_dict` and without `module.`."
-    inside = lambda s: isinstance(s, Mapping) and "state_dict" in s
-    while inside(state): state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(torch.is_tensor(v) for v in state.values()):
-        raise CmetError("this is no state dict", "give what torch.load(path, weights_only=True) returns")
-    return {str(k).removeprefix("module."): v for k, v in state.items()}
-
 # %% ../../nbs/60_method/20_transformer/20_model.ipynb #20_model-020
 def load_official(
     state,  # the published state dict, or the checkpoint that holds it
@@ -150,18 +141,9 @@ def load_official(
     "A model with the published weights; a key or a shape that does not fit raises `CmetError`."
     model, state = CrossModalTransformer(config), unwrap(state)
     if model.config.tokenizer != "conv": raise CmetError("the published tokenizer is conv", "configure it so")
-    want, own = published(model), model.state_dict()
-    wrong = [f"no '{k}'" for k in want if k not in state] + [f"unknown '{k}'" for k in state if k not in want]
-    wrong += [f"'{k}' is {list(state[k].shape)}, not {list(shape)}" for k, (_, shape) in want.items()
-              if k in state and tuple(state[k].shape) != shape]
-    if wrong:
-        first = "; ".join(wrong[:3] + [f"{len(wrong) - 3} more"]*(len(wrong) > 3))
-        raise CmetError(f"weights that do not fit: {first}", "use C-MET's, or give their config")
-    for theirs, (ours, _) in want.items():
-        if ours is None: continue
-        value = state[theirs][1:] if ours == "segment" else state[theirs]
-        own[ours].copy_(value.reshape(own[ours].shape))
-    return model.eval()
+    change = {"segment": lambda v: v[1:]}
+    table = {k: (ours, shape, change.get(ours)) for k, (ours, shape) in published(model).items()}
+    return load_published(model, table, state, "C-MET's mapper of that config")
 
 # %% ../../nbs/60_method/20_transformer/20_model.ipynb #20_model-024
 FILES = "model.safetensors", "config.json"
