@@ -150,5 +150,9 @@ def owned(
             raise Taken(f"'{whose}' is not of the kit's making", "move it, choose another name, or give --force")
         if not set(names) - set(known): return
         temp = hidden(folder/MARK, "part")
-        temp.write_text("\n".join(sorted({*known, *names})) + "\n", encoding="utf-8")
-        os.replace(temp, folder/MARK)
+        try:
+            temp.write_text("\n".join(sorted({*known, *names})) + "\n", encoding="utf-8")
+            os.replace(temp, folder/MARK)
+        except OSError as e:
+            remove(temp)
+            raise CmetError(f"cannot write into '{folder}' ({e.strerror})", "free some space, or choose another folder") from e
