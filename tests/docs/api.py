@@ -123,9 +123,9 @@ def module(path, name, notebook):
     tree, said = ast.parse(source), comments(source)
     yield f"\n## {name} {{#{name}}}\n\n{ast.get_docstring(tree) or ''} [Read it as a notebook]({notebook}).\n"
     items, room = public(tree), name.partition(".")[0]
-    near = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.level == 1]
-    taken = [(n.module, a.name) for n in near for a in n.names]
-    rest = [f"[`{what}`](#{room}.{where}.{what})" for where, what in taken if what in exported(tree)]
+    near = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.level and n.module]
+    taken = [(f"{room}." * (n.level == 1) + n.module, a.name) for n in near for a in n.names]
+    rest = [f"[`{what}`]({where.split('.')[0]}.md#{where}.{what})" for where, what in taken if what in exported(tree)]
     if rest: yield f"Also found here: {', '.join(rest)}.\n"
     for item, node in items.items():
         same = [n for n in items if items[n] is node]
