@@ -53,7 +53,8 @@ def atomic(
                 take_name(temp, path, force)
             finally: remove(temp)
     except OSError as e:
-        if e.errno in FULL: raise CmetError(f"no space left for '{path}'", "free some space") from e
+        if e.errno in FULL or " requested and " in str(e):  # so numpy says that it could not write all
+            raise CmetError(f"no space left for '{path}'", "free some space") from e
         if e.filename is None or Path(os.fsdecode(e.filename)) not in (temp, path): raise
         raise CmetError(f"cannot write '{path}' ({e.strerror})", "choose a folder you may write to") from e
 
