@@ -375,7 +375,7 @@ def test_random_actions_leave_nothing_that_contradicts(tmp_path):
         names = scene.voice(seen["mapper"]).parts
         try:
             told = read_preset(seen["preset"], names)
-            assert seen["wrong"] or read_weights(seen["box"], names) == told["weights"]
+            assert seen["wrong"] or read_weights(seen["box"] or "0*neutral", names) == told["weights"]
         except CmetError: return False  # something is under way still
         *_, view = scene.look(Wish(tuple(told["weights"].items()), told["strength"], 20, mapper=seen["mapper"]))
         assert all(abs(seen["numbers"].get(n, 0) - k) < .006 for n, k in (told["weights"] | {"strength": told["strength"]}).items())
