@@ -41,10 +41,17 @@ def wheel(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(wheel, tmp_path_factory):
+def site(wheel, tmp_path_factory):
+    "The unpacked wheel."
+    place = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as z: z.extractall(place)
+    return place
+
+
+@pytest.fixture
+def alone(site, tmp_path_factory):
     "The unpacked wheel, an empty folder to work in, and an environment that leads to the first."
-    site, empty = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("empty")
-    with zipfile.ZipFile(wheel) as z: z.extractall(site)
+    empty = tmp_path_factory.mktemp("empty")
     env = {k: v for k, v in os.environ.items() if k != "CMET_DATA"}
     return site, empty, env | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
 
@@ -154,24 +161,29 @@ def test_demo(alone):
     assert (alone[1]/"out"/"demo.mp4").stat().st_size > 500_000 and (alone[1]/"out"/"demo.png").stat().st_size > 500_000
 
 
-def test_encode_train_and_edit_with_it(alone):
-    "Two clips each of two emotions, with a table of the face beside them; heard by Whisper."
-    site, empty, _ = alone
+def talk(site, folder):
+    "Two clips each of two emotions, with a table of the face beside them, and a portrait."
     row = [0.]*17
     for path in sorted((site/"cmet"/"data"/"speech").glob("F01_*_3_00[12].flac")):
         _, emotion, _, take = path.stem.split("_")
         if emotion not in ("neutral", "happy"): continue
-        place = empty/"talk"/"ann"/emotion
+        place = folder/"talk"/"ann"/emotion
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place/f"{take}.flac")
         row[8] = 3*(emotion == "happy") + .1*int(take)  # AU12
         units = [1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45]
         (place/f"{take}.csv").write_text(",".join(f"AU{u:02}_r" for u in units) + "\n" + ",".join(map(str, row)) + "\n")
+    shutil.copy(site/"cmet"/"data"/"portrait.mp4", folder/"you.mp4")
+
+
+def test_encode_train_and_edit_with_it(alone):
+    "Heard by Whisper."
+    site, empty, _ = alone
+    talk(site, empty)
     run = cmet(alone, "encode", "talk", "-o", "mine")
     assert run.returncode == 0 and "2304 speech numbers a clip (whisper), 17 face numbers" in run.stdout, run.stderr
     run = cmet(alone, "train", "mine", "-o", "mine.safetensors", "--mapper", "ridge")
     assert run.returncode == 0, run.stderr
-    shutil.copy(site/"cmet"/"data"/"portrait.mp4", empty/"you.mp4")
     run = cmet(alone, "edit", "you.mp4", "--mapper", "mine.safetensors", "--corpus", "mine", "--vector", "happy - neutral", "-o", "own.mp4")
     assert run.returncode == 0 and (empty/"own.mp4").stat().st_size > 50_000, run.stderr
 
@@ -184,6 +196,7 @@ def test_encode_train_and_edit_with_it(alone):
     ("encode talk -o two --engine ray", "pip install 'cmet[ray]'")])
 def test_what_needs_more_says_what_to_add(alone, words, add):
     site, empty, _ = alone
+    talk(site, empty)
     if words.startswith("eval"): shutil.copy(site/"cmet"/"data"/"portrait.mp4", empty/"talk"/"ann"/"happy"/"ann_happy.mp4")
     run = cmet(alone, *words.split())
     assert run.returncode == 2 and add in run.stderr and run.stderr.count("\n") == 1, run.stderr
