@@ -179,9 +179,11 @@ def write_pages():
         (PAGES/"api"/f"{package}.md").write_text(api.page(package, names, ROOT), "utf-8")
     course, studies = NBS/"tutorials", sorted((NBS/"97_experiments").glob("[a-z]*.ipynb"))
     first = [course/"first_steps.ipynb", *sorted(course.glob("[0-9]_*.ipynb"))]
-    more = [p for p in sorted(course.glob("*.ipynb")) if p not in first]
+    own = course/"extend.ipynb"
+    more = [p for p in sorted(course.glob("*.ipynb")) if p not in (*first, own)]
     listed = lambda books: [{title(p): PLACE[p]} for p in books]
     return [{"Home": "index.md"}, {"Course": listed(first + more)}, {"Library": [*entries(NBS)]},
+            {"Extend it": PLACE[own]},
             {"Reference": [{f"cmet.{p}": f"api/{p}.md"} for p in modules()]},
             {"Experiments": [TEXTS["nbs/97_experiments/README.md"], *listed(studies)]},
             {"About": [{"Contributing": "contributing.md"}, {"Changes": "changelog.md"}, {"Data": "data.md"},
