@@ -417,3 +417,27 @@ def test_what_the_machine_lacks_is_one_line(monkeypatch, capsys, error, said):
     def broken(*_): raise error
     monkeypatch.setattr(cmet.io.assets, "where", broken)
     check(main(["assets"]), capsys.readouterr().err, said)
+
+
+PORTRAIT, LONG = str(builtin("portrait.mp4")), "x"*300
+
+
+@pytest.mark.parametrize("name", [LONG, "a\0b"])
+@pytest.mark.parametrize("argv", [["edit", "N.mp4", "--vector", "happy", "-o", "o.mp4"], ["edit", PORTRAIT, "--to", "N", "-o", "o.mp4"],
+                                  ["edit", PORTRAIT, "--vector", "happy", "--mapper", "N.safetensors", "-o", "o.mp4"],
+                                  ["edit", PORTRAIT, "--vector", "happy", "--encoder", "N", "-o", "o.mp4"], ["crop", PORTRAIT, "-o", "N.mp4"],
+                                  ["encode", "N", "-o", "c"], ["audit", "N"], ["train", "N", "-o", "o.safetensors"], ["run", "N.yaml"], ["run", "g.yaml", "-o", "N"],
+                                  ["eval", "N"], ["demo", "--out", "N"]])
+def test_names_that_no_disk_holds(tmp_path, monkeypatch, capsys, argv, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/"g.yaml").write_text(f"template: {json.dumps(name)}\n")
+    code, err = main([a.replace("N", name) if a[0] == "N" else a for a in argv]), capsys.readouterr().err
+    assert code == 2 and err.count("\n") == 1 and err.startswith("cmet: "), err
+    assert [p.name for p in tmp_path.iterdir()] == ["g.yaml"]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", "["*100_000, '{"kit": 5}', None])
+def test_a_damaged_record_is_of_another_state(tmp_path, content):
+    from cmet.experiments.runs import _other_code
+    if content is not None: (tmp_path/"environment.json").write_text(content)
+    assert _other_code([dict(folder=str(tmp_path))]) == 1

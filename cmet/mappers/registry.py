@@ -131,8 +131,12 @@ def fit_to_file(
         if str(corpus) == "people": made = made_from_people(encoder, name)
         else:
             made, work = configured(name, settings, seed, folder or f"{out}.part"), f"{out}.part"
+            heard = read_corpus(corpus)  # before anything is written
             if getattr(made, "folder", None) == work: own_folder(work)
-            made.fit(read_corpus(corpus))
+            try: made.fit(heard)
+            except CmetError:
+                if not folder and not any(Path(work).glob("step-*")): clear(work, r"step-\d{8}\.safetensors")
+                raise
         made.save(out, force)
         if not folder: clear(f"{out}.part", r"step-\d{8}\.safetensors")
     return made
