@@ -118,9 +118,11 @@ def test_a_wish_that_fails_takes_back_only_itself(material, tmp_path):
     e = Explorer(folder=tmp_path)
     e.wait()
     e.settings.upload.got([("grey.png", material["bad faces"]["grey.png"])])
+    e.voices.upload.got([("noise.wav", material["bad voices"]["noise.wav"])])
     e.emotions.sliders["sad"].value = 1.5
     e.wait()
     assert e.state == e.view.wish and dict(e.state.weights)["sad"] == 1.5 and e.state.source == "built-in portrait"
+    assert dict(e.state.weights)["happy"] == 1 and not e.state.voices
     assert e.emotions.sliders["sad"].value == 1.5 and not list((tmp_path/"uploads").iterdir())
     check(e, Scene())
     e.live.close()

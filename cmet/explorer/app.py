@@ -164,10 +164,12 @@ class Explorer:
         self.faces.show(view)  # first: a hand waits for it
         with self.lock:
             self.names = tuple(view.voice.parts)
+            new = [n for n in view.own if n not in (self.view.own if self.view else ())]
             self.view = view = replace(view, wish=tidy(view.wish, self.names))
             self.state = tidy(view.wish if self.state == wish else self.state, self.names)
             self._controls()
             tell(self.line, self.trouble, bad=True)
+            if new: self.put(weights=((new[-1], 1.),))
         for part in (self.bars, self.voices): part.show(view)
         self.presets.show(preset(dict(view.wish.weights), view.wish.strength, view.wish.mapper), read_lines(self.kept))
         self.output.show_code(code(view.wish, "edited.mp4", self.corpus))
@@ -179,7 +181,7 @@ class Explorer:
             good = self.view.wish if self.view else wish
             bad = {f.name: getattr(good, f.name) for f in fields(Wish) if getattr(wish, f.name) != getattr(good, f.name)
                    and getattr(self.state, f.name) == getattr(wish, f.name)}
-            if "voices" not in bad: bad = {k: v for k, v in bad.items() if k in ("source", "mapper", "codec")} or bad
+            bad = {k: v for k, v in bad.items() if k in ("source", "mapper", "codec", "voices")} or bad
             if bad:
                 self.state = tidy(replace(self.state, **bad), self.names)
                 self.uploads.forget(files_of(wish) - files_of(self.state) - files_of(good))
@@ -215,7 +217,7 @@ def weigh(e:Explorer, name:str, k:float) -> None:
 def bring_voice(e:Explorer, stem:str, files) -> None:  # files: paths as text
     with e.lock:
         name = voice_name(stem, [n for n, _ in e.state.voices])
-        e.put(voices=(*e.state.voices, (name, tuple(files))), weights=((name, 1.),))
+        e.put(voices=(*e.state.voices, (name, tuple(files))))  # it is asked for once it was heard
 
 def drop_voice(e:Explorer, name:str) -> None:
     with e.lock: e.put(voices=tuple(v for v in e.state.voices if v[0] != name))
