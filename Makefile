@@ -49,6 +49,7 @@ app: install
 bench: install
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/edit_speed.py
+	$(BIN)/python benchmarks/warp_speed.py
 	$(BIN)/python benchmarks/explorer_latency.py
 
 # Notebooks, docstrings and texts as plain files, built and link-checked without network (tests/test_docs.py does the same).

@@ -1,5 +1,6 @@
 "Curves: any text is a curve or the kit's error, text and curve are one thing, nothing jumps that should not."
 import time
+import timeit
 
 import numpy as np
 import pytest
@@ -43,10 +44,12 @@ def test_legal_curves_round_trip_and_keep_their_keys(text):
 @example("1 happy" + " 1"*900)
 @example("0 __import__('os').system('true')")
 def test_any_text_is_a_curve_or_a_cmet_error_and_soon(text):
-    start = time.time()
+    clock, soon = time.process_time, 50_000  # as long as so many short curves take
+    yard = min(timeit.repeat(lambda: curve("0 happy"), clock, number=10, repeat=3))/10
+    start = clock()
     try: assert isinstance(curve(text), Curve)
     except CmetError: pass
-    assert time.time() - start < 1
+    assert clock() - start < soon*yard
 
 
 @pytest.mark.parametrize("bad", [None, 3, "", " \n ", "happy", "0 hapy", "1 happy -> 1 sad", "2 happy -> 1 sad", "0 happy ->", "-> 0 happy",

@@ -65,12 +65,14 @@ except SystemExit: pass"""
 @pytest.mark.parametrize("code", ["import cmet", HELP])
 def test_light_and_fast(code):
     code += f"\nimport sys; print('HEAVY', *[m for m in {HEAVY} if m in sys.modules])"
-    took = []
+    ways, took = {"cmet": code, "numpy": "import numpy"}, {"cmet": [], "numpy": []}
     for _ in range(3):
-        start = time.perf_counter()
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        took.append(time.perf_counter() - start)
-    assert out.splitlines()[-1].split() == ["HEAVY"] and min(took) < 1, (out, took)
+        for name, text in ways.items():  # in turns, so that a busy machine slows both
+            start = time.perf_counter()
+            out = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout
+            took[name].append(time.perf_counter() - start)
+            if name == "cmet": assert out.splitlines()[-1].split() == ["HEAVY"], out
+    assert min(took["cmet"]) < 4*min(took["numpy"]), took
 
 
 def imports(path):
