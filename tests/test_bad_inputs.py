@@ -441,3 +441,9 @@ def test_a_damaged_record_is_of_another_state(tmp_path, content):
     from cmet.experiments.runs import _other_code
     if content is not None: (tmp_path/"environment.json").write_text(content)
     assert _other_code([dict(folder=str(tmp_path))]) == 1
+
+
+def test_a_table_of_a_hundred_thousand_columns(tmp_path, in_time):
+    from cmet.corpus.face_tables import read_face_table
+    (tmp_path/"t.csv").write_text("a,"*100_000 + "\n1\n")
+    with pytest.raises(CmetError, match="cannot read face table .*100,000 columns"): read_face_table(tmp_path/"t.csv")

@@ -39,6 +39,7 @@ def _read_text(path):  # -> DataFrame of text
         with open(path, encoding="utf-8-sig", errors="replace") as f:
             head = f.readline()
             sep = max(",;\t", key=head.count)
+            if head.count(sep) > 10_000: raise ValueError(f"{head.count(sep):,} columns")  # OpenFace has 714; pandas would take for ever
             # pandas would drop what is too much, and a comma inside a number would move all that follows it
             for n, line in enumerate(f, 2):
                 if '"' not in line and line.rstrip().rstrip(sep).count(sep) > head.count(sep):
