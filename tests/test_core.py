@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import pytest
@@ -70,17 +71,20 @@ def test_a_name_that_is_too_long_is_one_clear_error(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_threads_that_write_one_file_have_a_part_each(tmp_path):
-    both, temps = threading.Barrier(2), []
+def test_threads_that_write_one_file_take_turns(tmp_path):
+    seen = []
     def write(text):
         with atomic(tmp_path/"a.txt") as temp:
-            temps.append(temp)
+            seen.append((text, temp.exists()))
             temp.write_text(text*1000)
-            both.wait(10)
+            time.sleep(.1)
+            assert temp.read_text() == text*1000, "nobody else writes to it meanwhile"
+            seen.append((text, True))
     threads = [threading.Thread(target=write, args=(c,)) for c in "ab"]
     for t in threads: t.start()
     for t in threads: t.join()
-    assert len(set(temps)) == 2 and (tmp_path/"a.txt").read_text() in ("a"*1000, "b"*1000)
+    assert [t for t, _ in seen] in (list("aabb"), list("bbaa")) and not seen[0][1] and not seen[2][1]
+    assert (tmp_path/"a.txt").read_text() == seen[2][0]*1000, "the later one stays"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
