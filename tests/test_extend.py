@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cmet.cli import main
 from cmet.core import CmetError, Registry, builtin, plugins
@@ -102,6 +103,10 @@ def test_a_plugin_is_used_by_every_command(installed, films, tmp_path, capsys):
               "--corpus", to, "--codec", "my-light", "-o", out) == 0
     was, now = (np.mean(list(open_video(p).frames())) for p in (films/"ann-N1.mp4", out))
     assert 15 < now - was < 30
+    Image.fromarray(next(open_video(films/"ann-N1.mp4").frames())).save(tmp_path/"still.png")
+    assert do("edit", tmp_path/"still.png", "--to", films/"ann-F1.flac", "--from", films/"ann-N1.flac", "--mapper", mapper,
+              "--corpus", to, "--codec", "my-light", "-o", tmp_path/"still.mp4") == 0
+    assert 15 < np.mean(list(open_video(tmp_path/"still.mp4").frames())) - was < 30
     assert do("eval", out.parent, "-o", tmp_path/"score", "--source", films, "--judge", "my-eye") == 0
     assert "judge my-eye" in capsys.readouterr().out
 

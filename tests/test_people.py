@@ -211,3 +211,15 @@ def test_recordings_choose_their_encoder():
         angry = sorted(root.glob("audios/MEAD/angry/M003_*.wav"))
         assert chosen_voice(to=angry)[2].name == "emotion2vec-large"
         assert chosen_voice(to=[*angry, *clips])[2].name == "whisper"
+
+
+def test_an_ear_for_few_numbers_is_kept_and_read_again(tmp_path):
+    from cmet.corpus import concat, make_corpus
+    from cmet.corpus.people import talking_textbook
+    x, voice, emotion = toy()
+    clips = [dict(speaker=v, emotion=e, sentence=str(i)) for i, (v, e) in enumerate(zip(voice, emotion))]
+    heard_only = make_corpus(clips, x, name="toy", encoder="toy", codec="mesh")
+    made = mapper("label", ear={"C": .1}).fit(concat(heard_only, talking_textbook(), name="both"))
+    read = load_mapper(made.save(tmp_path/"m.safetensors"))
+    assert np.isfinite(read.ear.unlike(x)).all() and (read.ear.unlike(x) == made.ear.unlike(x)).all()
+    with pytest.raises(CmetError, match="ear has no setting 'foo'.*keep"): mapper("label", ear={"foo": 1})

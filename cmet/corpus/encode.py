@@ -192,10 +192,16 @@ def _encoded(bench, root, layout, table, encoder, codec) -> tuple:  # (speech, f
     if codec or layout != "ravdess" or units is None: return speech, faces_of(bench, table, codec)
     return speech, [_mean_face(f, units) for f in ravdess_faces(table, units, whole=False)]
 
+def _own_table(path) -> bool:
+    "Is it a table of rejected clips?"
+    try:
+        with open(path, encoding="utf-8") as f: return f.readline().strip() == ",".join(["file", *COLUMNS[:4], "reason"])
+    except (OSError, ValueError): return False
+
 def _names(layout, encoder, codec, faces) -> dict:
     "What a corpus says about who made its numbers."
     made, tables = Tools(encoder).encoder, {"ravdess": "openface", "pd-fgc": "pd-fgc", "edtalk": "edtalk"}
-    if codec: seen = getattr(codec_class(codec), "name", str(codec))
+    if codec: seen = getattr(codec_class(codec) if isinstance(codec, (str, Path)) else codec, "name", str(codec))
     else: seen = tables.get(layout, "table")
     return dict(encoder=made and made.name, encoder_card=made.card() if made else {},
                 codec=seen if any(isinstance(f, np.ndarray) for f in faces) else None)
@@ -232,7 +238,7 @@ def encode_folder(
         _, work, rejected = _places(out, force)  # again: nobody else is at it now
         parts = Parts(work)
         try:
-            owned(work, [f"../{rejected.name}"], force)
+            owned(work, [f"../{rejected.name}"], force or _own_table(rejected))
             with _threads_kept():
                 made = _encoded(Bench(parts, workers, engine, progress), root, layout, table, encoder, codec)
             _keep(out, rejected, root, table, *made, layout, encoder, codec)

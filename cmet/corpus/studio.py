@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import cmet
-from ..core import BASIC, EMOTIONS, CmetError, builtin, canonical, data_folder, rng
+from ..core import BASIC, EMOTIONS, CmetError, builtin, canonical, data_folder, rng, sha256
 from .actors import AUS, FPS, LEVELS, PROTOTYPES, RATE, VOICES, mouth, perform, person, speak, track
 from .corpus import make_corpus, write_corpus
 from ..io.claims import claimed, hidden, listed, owned, remove
@@ -56,15 +56,15 @@ def record(
 
 def _performed(row, path, seed, parts) -> tuple:  # activation [7], face float32 [frames, 17]
     "A clip, performed unless that was done before; its sound is written first."
-    keys = [[what, row, seed, cmet.__version__] for what in ("truth", "face")]
-    done = [parts and parts.get(key) for key in keys]
-    if path.is_file() and not any(x is None for x in done): return done
+    keys = lambda: [[what, row, seed, cmet.__version__, sha256(path)] for what in ("truth", "face")]  # of this very sound
+    done = [parts.get(key) for key in keys()] if parts and path.is_file() else [None]
+    if not any(x is None for x in done): return done
     text = SENTENCES[int(row["sentence"]) - 1]
     clip = perform(row["speaker"], row["emotion"], row["intensity"], text, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_audio(path, clip.wav, RATE)
     made = clip.activation, clip.face
-    for key, value in zip(keys, made) if parts else (): parts.put(key, value)
+    for key, value in zip(keys(), made) if parts else (): parts.put(key, value)
     return made
 
 def _embedded(encoder, paths, parts, progress) -> list:  # of [S]

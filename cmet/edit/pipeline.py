@@ -81,7 +81,8 @@ def counted(frames, bar, text):
 def find_face(codec, source, bar):
     "The codec's track of a video; a still image is looked at once, and what was found is repeated."
     track = None if source.still is None else codec.track([source.still])
-    if not hasattr(track, "repeat"): return codec.track(counted(source.frames(), bar, "1/2 find the face"))
+    if track is None or isinstance(track, np.ndarray) or not hasattr(track, "repeat"):  # arrays repeat otherwise
+        return codec.track(counted(source.frames(), bar, "1/2 find the face"))
     bar.update(source.n_frames)
     return track.repeat(source.n_frames)
 

@@ -249,6 +249,8 @@ def fvd_of(bench:Bench, clips) -> dict:  # clips that could be measured; {} wher
     def looks(path):
         clips = windows(np.stack(list(open_video(path).frames())))
         return look(bench.nets["fvd"], clips) if len(clips) else np.zeros((0, 400))
+    if not pairs: return {}
     once = {p: looks(p) for p in dict.fromkeys(p for pair in pairs for p in pair)}
     made, there = (np.concatenate([once[p] for p in side]) for side in zip(*pairs))
+    if min(len(made), len(there)) < 2: return {}  # too short a film
     return dict(value=frechet(made, there), windows=len(made), reference_windows=len(there))

@@ -227,11 +227,13 @@ def bring_face(e:Explorer, files) -> None:  # files: pairs (name, bytes); the fi
     e.put(source=source)
 
 def keep_preset(e:Explorer, line:str) -> None:
-    make_folder(e.kept.parent)
-    with e.lock:
-        lines = list(dict.fromkeys([*read_lines(e.kept), line]))
-        with atomic(e.kept) as new: new.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        e.put()
+    try:
+        make_folder(e.kept.parent)
+        with e.lock:
+            lines = list(dict.fromkeys([*read_lines(e.kept), line]))
+            with atomic(e.kept) as new: new.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            e.put()
+    except (CmetError, OSError) as error: tell(e.line, str(error), bad=True)
 
 def connect(e:Explorer) -> None:
     "Tie what widgets ask for to the state."

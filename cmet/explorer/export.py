@@ -48,8 +48,10 @@ def new_name(folder, stem:str, ending:str):  # as `free_name` takes them
     first = free_name(folder, stem, ending)
     with ExitStack() as held:
         for path in _names(first.parent, first.stem, ending):
-            try: yield held.enter_context(claimed(path, new=True)); return
+            try: held.enter_context(claimed(path, new=True))
             except Taken: continue
+            yield path
+            return
 
 # %% ../../nbs/95_explorer/30_export.ipynb #30_export-008
 def save_png(path, image) -> Path:  # image: uint8 [H, W, 3]

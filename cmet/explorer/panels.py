@@ -19,6 +19,7 @@ from .preview import PORTRAIT, Wish
 from .upload import Upload, example_voices
 from .voices import spell
 from .widgets import LEFT, WIDE, Quiet, note, tint
+from ..face.codecs import CODECS
 from ..mappers.registry import MAPPERS
 from ..viz.maps import plane
 
@@ -117,7 +118,7 @@ class Settings:
                 self.frame.max = self.play.max = last
                 self.play.value, self.play.interval = wish.frame, 40 if clip is None else max(40, round(1000/clip.fps))
             self.frame.disabled = self.play.disabled = clip is not None and len(clip) < 2
-            for name, known in dict(source=sources, mapper=["auto", *MAPPERS], codec=["mesh", "edtalk"]).items():
+            for name, known in dict(source=sources, mapper=["auto", *MAPPERS], codec=[*CODECS]).items():
                 options = tuple(titles([*known, getattr(wish, name)]))
                 if self.controls[name].options != options: self.controls[name].options = options
             for name, c in self.controls.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 import anywidget
 import traitlets
 
-from ..core import builtin, find_data
+from ..core import CmetError, builtin, find_data
 from .export import free_name
 
 # %% ../../nbs/95_explorer/45_upload.ipynb #45_upload-006
@@ -103,7 +103,9 @@ class Upload:
         name, data = batch.setdefault(told["k"], (told["name"], bytearray()))
         for part in buffers: data += bytes(part)
         if len(data) < told["size"] or told["k"] + 1 < told["of"]: return
-        self.got([(name, bytes(data)) for name, data in self.parts.pop(told["batch"]).values()])
+        files = [(name, bytes(data)) for name, data in self.parts.pop(told["batch"]).values()]
+        try: self.got(files)
+        except (CmetError, OSError) as e: self.lost(str(e))
 
 # %% ../../nbs/95_explorer/45_upload.ipynb #45_upload-012
 class Uploads:

@@ -24,16 +24,17 @@ def hidden(
 ) -> Path:
     "A hidden name beside an output."
     path = Path(path)
-    return path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{ending}")
+    return path.parent/f".{zlib.crc32(os.fsencode(path.name)):08x}.{ending}"
 
-def _lock(file, wait:bool) -> bool:
-    "Lock an open file; False where another has it."
+def _lock(file, wait:bool) -> bool|None:
+    "Lock an open file; False where another has it, None where there are no locks: then nobody is kept out."
     try: import fcntl
-    except ImportError: return True  # Windows; as on a disk without locks, nobody is kept out
+    except ImportError: return None  # Windows
     try: fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError: return False
     except OSError as e:
         if e.errno == errno.EINTR: raise
+        return None
     return True
 
 def _taken(name:Path, wait:bool):  # the open lock file; None: another has it
@@ -41,7 +42,7 @@ def _taken(name:Path, wait:bool):  # the open lock file; None: another has it
     while True:
         file = open(name, "ab")
         try:
-            if not _lock(file, wait): file.close(); return None
+            if _lock(file, wait) is False: file.close(); return None
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(name)): return file
         except BaseException: file.close(); raise
@@ -89,7 +90,7 @@ def claimed(
     if not file: raise Taken(f"'{path}' is being written by another process", "wait for it, or choose another name")
     HELD.add(me)
     try:
-        if not wait: _sweep(path.parent)
+        if not wait and _lock(file, False): _sweep(path.parent)  # without locks, who is gone cannot be known
         if new and os.path.lexists(path): raise Taken(f"'{path}' exists", "choose another name or give --force")
         yield path
     finally:
@@ -124,7 +125,7 @@ def clear(
     "Remove what is the kit's from a folder, and the folder where nothing else is in it."
     if not os.path.isfile(Path(folder)/MARK): return
     ours = {*listed(folder), MARK}
-    for name in os.listdir(folder):
+    for name in sorted(os.listdir(folder), key=MARK.__eq__):  # the mark last: what a kill leaves stays ours
         if name in ours or LEFT.fullmatch(name) or re.fullmatch(names, name): remove(Path(folder)/name)
     with suppress(OSError): os.rmdir(folder)
 

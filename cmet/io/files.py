@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..core import CmetError
-from .claims import MARK, claimed, hidden, owned, remove, take_name
+from .claims import LEFT, MARK, claimed, hidden, owned, remove, take_name
 
 # %% ../../nbs/10_io/10_files.ipynb #10_files-024
 def shown(path) -> str:
@@ -74,7 +74,7 @@ def own_folder(
     names=(),  # of files in it that are going to be written
 ) -> Path:  # `CmetError` where it holds something, and the kit has not made it
     "A folder that the kit alone works in, made and marked."
-    if os.path.isdir(folder) and os.listdir(folder) and not os.path.isfile(Path(folder)/MARK):
+    if os.path.isdir(folder) and not all(map(LEFT.fullmatch, os.listdir(folder))) and not os.path.isfile(Path(folder)/MARK):
         raise CmetError(f"'{folder}' is not of the kit's making", "move it, or choose another name for the output")
     owned(make_folder(folder), [*names, MARK], force=True)
     return Path(folder)

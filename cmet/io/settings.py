@@ -8,6 +8,7 @@ __all__ = ['LARGEST', 'read_values', 'read_settings']
 # %% ../../nbs/10_io/17_settings.ipynb #17_settings-003
 import math
 import re
+from collections import Counter
 from functools import cache
 
 from ..core import CmetError
@@ -28,8 +29,7 @@ def _twice(node):
     "Keys that stand twice in one table of a YAML tree."
     if not isinstance(node.value, list): return
     pairs = [p for p in node.value if isinstance(p, tuple)]
-    names = [key.value for key, _ in pairs]
-    yield from (n for n in names if names.count(n) > 1)
+    yield from (n for n, k in Counter(str(key.value) for key, _ in pairs).items() if k > 1)
     for child in [value for _, value in pairs] or node.value: yield from _twice(child)
 
 def _written_out(node, known:dict) -> float:  # known: id of a node -> its number; infinite where it holds itself

@@ -155,6 +155,7 @@ def _centres(x, voice): return np.array([x[voice == v].mean(0) for v in np.uniqu
 def _alone(x, d, voice, emotion, source, names, unit, P, shrink) -> dict:
     "The discriminant for voices of which nothing else is known; x: [n, S] from the middle, d: from the own neutral."
     some = (np.char.find(voice, "#") < 0) & np.isin(emotion, names)  # variations speak into microphones that nobody has
+    if set(names) - set(emotion[some]): some = np.isin(emotion, names)  # unless some emotion has nothing else
     x, d, voice, emotion, source = x[some], d[some], voice[some], emotion[some], source[some]
     at, (home, which, many) = (x/unit).clip(-CLIP, CLIP) @ P, np.unique(source, return_inverse=True, return_counts=True)
     scatter = 3**.5*centred(at, emotion) - (3**.5 - 1)*centred(at, voice, emotion)
@@ -208,7 +209,7 @@ def _acquaintance(x, voice, calm, unit, near) -> dict:
     inside = at @ B
     N = whitening(centred(inside, voice))
     rests = np.array([x[(voice == v) & calm].mean(0) for v in np.unique(voice)])
-    rest = ((at**2).sum(1) - (inside**2).sum(1)).mean() if B.shape[1] < min(at.shape) else np.inf
+    rest = ((at**2).sum(1) - (inside**2).sum(1)).mean() if B.shape[1] < min(at.shape) else 1e30
     return dict(basis=B, spread=inside.std(0), whiten=N, voices=_centres(inside @ N, voice), rests=rests, middle=middle,
                 rest=[rest], heat=np.ones((2, 2)))
 

@@ -42,7 +42,10 @@ def mapper(
     "A mapper that is not fitted yet; an unknown name raises `CmetError`."
     made = MAPPERS.make(name, **options)
     check_settings({"ear": ear}, mapper)
-    check_settings(ear if isinstance(ear, dict) else {}, fit_ear)
+    wanted = ear if isinstance(ear, dict) else {}
+    known = [k for k, p in inspect.signature(fit_ear).parameters.items() if p.default is not None and p.default is not p.empty]
+    if odd := sorted(map(str, set(wanted) - set(known))): raise CmetError(f"an ear has no setting '{odd[0]}'", f"use {', '.join(known)}")
+    check_settings(wanted, fit_ear)
     if ear: made.config["ear"] = ear
     return made
 
@@ -66,7 +69,7 @@ def load_mapper(path) -> Mapper:
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-007
 def _places(name:str) -> list:
     "The settings of a mapper: [(where, names)]; None: its own."
-    own = list(inspect.signature(MAPPERS.find(name).__init__).parameters)[1:]
+    own = [k for k, p in inspect.signature(MAPPERS.find(name).__init__).parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
     if name != "transformer": return [(None, [*own, "ear"])]
     from cmet.train.step import TrainConfig
     from cmet.transformer.layers import Config
@@ -128,7 +131,10 @@ def fit_to_file(
     from cmet.corpus.corpus import read_corpus
     out = check_output(out, force=force, ending=".safetensors")
     with claimed(out, new=not force):
-        if str(corpus) == "people": made = made_from_people(encoder, name)
+        if str(corpus) == "people":
+            if settings or seed or folder:
+                raise CmetError("'people' takes no --set, --seed or --folder", "leave them out, or give a corpus folder")
+            made = made_from_people(encoder, name)
         else:
             made, work = configured(name, settings, seed, folder or f"{out}.part"), f"{out}.part"
             heard = read_corpus(corpus)  # before anything is written
