@@ -218,7 +218,7 @@ def test_an_edited_still_does_not_tremble(short, corpus, monkeypatch):
     import cmet.edit.pipeline
     from PIL import Image
     written = []
-    def keep(out, source, frames, story, sound=None): written.extend(frames); return out
+    def keep(out, source, frames, story, sound=None, force=False): written.extend(frames); return out
     monkeypatch.setattr(cmet.edit.pipeline, "save_edit", keep)
     Image.fromarray(read_video(short)[0][5]).save(short.parent/"still.png")
     edit_video(short.parent/"still.png", short.parent/"moved.mp4", vector="happy - neutral", progress=False)
