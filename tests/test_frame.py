@@ -84,7 +84,7 @@ def imports(path):
 
 def test_requirements_are_what_is_imported():
     owners = packages_distributions()
-    needs = {canonicalize_name(r.name) for r in wanted("requirements", "ray_requirements")}
+    needs = {canonicalize_name(r.name) for r in wanted("requirements", "ray_requirements", "opensmile_requirements", "emotion2vec_requirements")}
     names = {n for p in (ROOT/"cmet").rglob("*.py") for n in imports(p)}
     names -= set(sys.stdlib_module_names) | {"cmet"}
     used = {n: {canonicalize_name(d) for d in owners.get(n, [n])} for n in names}
