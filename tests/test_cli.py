@@ -126,7 +126,7 @@ def test_silence_leaves_pythons_own_voice():
 def test_studio_is_called_with_its_arguments(monkeypatch, tmp_path, capsys):
     import cmet.corpus.studio
     calls = []
-    monkeypatch.setattr(cmet.corpus.studio, "make", lambda out, seed: calls.append((out, seed)) or out)
+    monkeypatch.setattr(cmet.corpus.studio, "make", lambda out, seed, force=False: calls.append((out, seed)) or out)
     assert main(["studio", "--out", str(tmp_path), "--seed", "3"]) == 0
     assert [(str(o), s) for o, s in calls] == [(str(tmp_path), 3)]
 

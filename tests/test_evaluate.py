@@ -77,7 +77,7 @@ def test_a_table_says_it_all(tmp_path):
 
 
 @pytest.mark.parametrize("text, why", [
-    ("", "does not name"), ("video\na.mp4\n", "does not name"), ("edited\n\"\"\n", "does not name"),
+    ("", "is empty"), ("video\na.mp4\n", "does not name"), ("edited\n\"\"\n", "does not name"),
     ("edited,emotion\na.mp4,jolly\n", "unknown emotion"),
     ("edited,emotion,seconds\na.mp4,happy,fast\n", "no number")])
 def test_bad_tables(tmp_path, text, why):
