@@ -23,7 +23,11 @@ from cmet.io.media import open_video, write_video
 from test_experiment import COMMAND, notebook
 
 KILLS, SEED = int(os.environ.get("CMET_KILLS", 2)), int(os.environ.get("CMET_SEED", 0))
-STUDIO = "from cmet.corpus.studio import make; make('out', speakers=('F01',), sentences=1, portrait=False, progress=False)"
+STUDIO = """import sys
+from cmet.core import CmetError
+from cmet.corpus.studio import make
+try: make('out', speakers=('F01',), sentences=1, portrait=False, progress=False)
+except CmetError as e: sys.exit(print(f"cmet: {e}", file=sys.stderr) or 2)  # as the command ends"""
 JOBS = {"train": ["train", "-o", "out.safetensors", "--mapper", "transformer", "--set", "steps=60", "batch=8", "save=2", "every=5"],
         "encode": ["encode", "data", "-o", "out", "--encoder", "whisper"],
         "run": ["run", "g.yaml", "-o", "out"],
