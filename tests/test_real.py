@@ -26,5 +26,4 @@ def test_one_persons_face_edits_another(tmp_path):
     assert share(ours["retrieval"]) >= 8/14 and ours["cosine"] > .6  # chance 2 of 14; a plain warp reached 10 of 21
     assert share(ours["judges as is"]) >= 5/12 and share(ours["judges relative"]) >= 7/12
     assert share(real["judges as is"]) >= 8/12
-    if (drawn := share(table.loc["label + textbook, drawn codec", "retrieval"])) < 7/14:
-        pytest.xfail(f"the redrawn rig, at strength 1.5, finds the face in {drawn:.0%}, not in half (at strength 1 it gained: real_people)")
+    assert share(table.loc["label + textbook, drawn codec", "retrieval"]) >= 7/14
