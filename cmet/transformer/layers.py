@@ -63,14 +63,17 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(c.width, c.feedforward), nn.Linear(c.feedforward, c.width)
         self.norm1, self.norm2 = nn.LayerNorm(c.width), nn.LayerNorm(c.width)
 
-    def split(self, x):
-        "Queries, keys and values of every head: [B, N, W] -> three of [B, heads, N, W/heads]."
-        return self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    def split(self, x, last:int|None=None):
+        "Queries (of the last tokens), keys and values of every head: [B, N, W] -> three of [B, heads, N, W/heads]."
+        heads = lambda y, n: y.unflatten(-1, (n, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        if last is None: return heads(self.qkv(x), 3)
+        (a, b), (c, d) = (p.tensor_split([x.shape[-1]]) for p in (self.qkv.weight, self.qkv.bias))
+        return *heads(F.linear(x[:, -last:], a, c), 1), *heads(F.linear(x, b, d), 2)
 
-    def forward(self, x):  # [B, N, W] -> [B, N, W]
-        q, k, v = self.split(x)
+    def forward(self, x, last:int|None=None):  # [B, N, W] -> [B, N, W]; with `last` only so many tokens, the last
+        q, k, v = self.split(x, last)
         a = F.scaled_dot_product_attention(q, k, v, dropout_p=self.p if self.training else 0.)
-        x = self.norm1(x + self.drop(self.out(a.transpose(1, 2).flatten(2))))
+        x = self.norm1(x[:, -q.shape[2]:] + self.drop(self.out(a.transpose(1, 2).flatten(2))))
         return self.norm2(x + self.drop(self.down(self.drop(F.relu(self.up(x))))))
 
 # %% ../../nbs/60_method/20_transformer/10_layers.ipynb #10_layers-012

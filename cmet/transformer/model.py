@@ -50,8 +50,9 @@ class CrossModalTransformer(nn.Module):
         tokens = self.visual(reference, reference=True), self.audio(speech), self.visual(face)
         marks = self.position + self.segment[0], self.segment[1:2], self.position + self.segment[2]
         x = self.drop(torch.cat(tokens, 1) + torch.cat(marks))
-        for block in self.blocks: x = block(x)
-        return self.head(x[:, -self.config.window:]), tokens
+        *early, final = self.blocks
+        for block in early: x = block(x)
+        return self.head(final(x, last=self.config.window)), tokens
 
     def save_pretrained(self, folder, card=None): return save_pretrained(self, folder, card)
     @staticmethod
