@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 
 from cmet.cli import main
 from cmet.core import CmetError, builtin, sha256
@@ -18,16 +19,12 @@ from cmet.corpus.studio import demo_speech
 from cmet.io.claims import claimed, hidden, listed
 from cmet.io.files import atomic, atomic_folder
 from cmet.io.media import open_video, write_video
-from test_experiment import COMMAND, notebook
-
-
-def cmet(*argv, cwd): return subprocess.Popen([sys.executable, "-c", COMMAND, *map(str, argv)], cwd=cwd, text=True, stdout=subprocess.PIPE,
-                                              stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+from test_experiment import notebook
 
 
 def together(*commands, cwd):
     "Two commands at once: exit statuses and error lines, the one that did it first."
-    jobs = [cmet(*c, cwd=cwd) for c in commands]
+    jobs = [warm.start(*c, cwd=cwd) for c in commands]
     return sorted((j.returncode, err) for j in jobs for _, err in [j.communicate(timeout=300)])
 
 
@@ -170,14 +167,14 @@ def test_what_the_kit_has_put_there_is_replaced(place, monkeypatch):
 
 def test_a_video_never_stands_beside_the_story_of_another(place):
     "Killed after the mp4 of a second edit has its name, before the JSON has."
-    assert cmet("edit", "me.mp4", "--vector", "happy", "-o", "out.mp4", cwd=place).wait() == 0
+    assert warm.start("edit", "me.mp4", "--vector", "happy", "-o", "out.mp4", cwd=place).wait() == 0
     first = (place/"out.mp4").read_bytes()
     fuse = ("import os, signal\nreal = os.replace\ndef fuse(a, b):\n    if str(b) == 'out.json': os.kill(os.getpid(), signal.SIGKILL)\n"
             "    real(a, b)\nos.replace = fuse\n")
-    again = [sys.executable, "-c", fuse + COMMAND, "edit", "me.mp4", "--vector", "sad", "-o", "out.mp4", "--force"]
-    assert subprocess.run(again, cwd=place, capture_output=True).returncode == -9
+    again = ["edit", "me.mp4", "--vector", "sad", "-o", "out.mp4", "--force"]
+    assert warm.Started(exec, f"{fuse}from cmet.cli import main; main({again})", {}, cwd=place).wait() == -9
     assert (place/"out.mp4").read_bytes() != first and not (place/"out.json").exists()
-    assert cmet("edit", "me.mp4", "--vector", "sad", "-o", "out.mp4", "--force", cwd=place).wait() == 0
+    assert warm.start("edit", "me.mp4", "--vector", "sad", "-o", "out.mp4", "--force", cwd=place).wait() == 0
     story = json.loads((place/"out.json").read_text())
     assert story["output"]["sha256"] == sha256(place/"out.mp4")
     assert names(place) == ["data", "me.mp4", "out.json", "out.mp4"]
@@ -191,3 +188,59 @@ def test_a_claim_ends_with_its_owner(tmp_path):
         p.kill()
     with claimed(tmp_path/"x"): pass
     assert names(tmp_path) == []
+
+
+# Windows, played: locks of bytes that even their holder cannot take twice, and open files that nobody can delete
+
+class Windows:
+    LK_NBLCK = 2
+    def __init__(self, monkeypatch):
+        import fcntl
+        self.flock, self.flags, self.unlink, self.one = fcntl.flock, fcntl.LOCK_EX | fcntl.LOCK_NB, os.unlink, threading.Lock()
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+        monkeypatch.setitem(sys.modules, "msvcrt", self)
+        monkeypatch.setattr(os, "unlink", self.delete)
+
+    def locking(self, fd, mode, n):
+        assert (mode, n) == (self.LK_NBLCK, 1)
+        with self.one:
+            try:
+                with open(f"/proc/self/fd/{fd}", "rb") as another: self.flock(another, self.flags)  # fails also for our own
+                self.flock(fd, self.flags)
+            except BlockingIOError: raise PermissionError(13, "Permission denied") from None
+
+    def delete(self, path, **how):
+        for fd in os.listdir("/proc/self/fd"):
+            try: same = os.path.samestat(os.fstat(int(fd)), os.lstat(path))
+            except OSError: continue
+            if same: raise PermissionError(13, "The process cannot access the file")
+        self.unlink(path, **how)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
+def test_windows_keeps_others_out_too(tmp_path, monkeypatch):
+    Windows(monkeypatch)
+    taken, turns = [], []
+    def second(**how):
+        try:
+            with claimed(tmp_path/"x", **how): turns.append("second")
+        except CmetError as e: taken.append(str(e))
+    hidden(tmp_path/"killed.mp4", "part.mp4").touch()
+    with claimed(tmp_path/"x"):
+        assert names(tmp_path) == [hidden(tmp_path/"x", "lock").name]  # and what was left by who is gone is swept
+        for how in {}, dict(wait=True):
+            (t := threading.Thread(target=second, kwargs=how)).start()
+            t.join(.3)
+        turns.append("first")
+    t.join(30)
+    assert taken == [f"'{tmp_path/'x'}' is being written by another process: wait for it, or choose another name"]
+    assert turns == ["first", "second"] and names(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
+def test_on_windows_writers_of_one_file_take_turns(tmp_path, monkeypatch):
+    Windows(monkeypatch)
+    def write(k):
+        with atomic(tmp_path/"x.txt") as temp: temp.write_text(str(k)*1000)
+    with ThreadPoolExecutor(4) as pool: list(pool.map(write, range(12)))
+    assert len(set((tmp_path/"x.txt").read_text())) == 1 and names(tmp_path) == ["x.txt"]

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import threading
+import time
 import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,27 +27,47 @@ def hidden(
     path = Path(path)
     return path.parent/f".{zlib.crc32(os.fsencode(path.name)):08x}.{ending}"
 
+def _first_byte(file, wait:bool) -> None:
+    "The lock of Windows. It would itself wait for ten seconds at most, and then fail."
+    import msvcrt
+    while True:
+        try: file.seek(0); return msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except PermissionError as e:
+            if not wait: raise BlockingIOError from e
+        time.sleep(.05)
+
 def _lock(file, wait:bool) -> bool|None:
     "Lock an open file; False where another has it, None where there are no locks: then nobody is kept out."
-    try: import fcntl
-    except ImportError: return None  # Windows
-    try: fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    try:
+        try: import fcntl
+        except ImportError: _first_byte(file, wait)
+        else: fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError: return False
+    except ImportError: return None
     except OSError as e:
         if e.errno == errno.EINTR: raise
         return None
     return True
 
-def _taken(name:Path, wait:bool):  # the open lock file; None: another has it
+def _taken(name:Path, wait:bool):  # (the open lock file, is it locked?); None: another has it
     "Make a lock file ours."
     while True:
         file = open(name, "ab")
         try:
-            if _lock(file, wait) is False: file.close(); return None
+            if (locked := _lock(file, wait)) is False: file.close(); return None
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(name)): return file
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(name)): return file, bool(locked)
         except BaseException: file.close(); raise
         file.close()
+
+def _let_go(name:Path, file) -> None:
+    "Take our lock file away before it is let go: who waits for it sees that it is no longer the one."
+    with suppress(OSError):
+        try: os.unlink(name)
+        except PermissionError:  # Windows keeps what is open, by us or, once it is closed, by who waits for it
+            file.close()
+            os.unlink(name)
+    file.close()
 
 # %% ../../nbs/10_io/05_claims.ipynb #05_claims-007
 LEFT = re.compile(r"(\.[0-9a-f]{8}\.)(lock|new|part(\.[^.]+)?)")  # names of `hidden`
@@ -62,11 +83,10 @@ def _sweep(folder:Path) -> None:
     found = [m for name in os.listdir(folder) if (m := LEFT.fullmatch(name))]
     for start in {m[1] for m in found}:
         with suppress(OSError):
-            if not (file := _taken(lock := folder/f"{start}lock", False)): continue
+            if not (taken := _taken(lock := folder/f"{start}lock", False)): continue
             for m in found:
                 if m[1] == start and m[2] != "lock": remove(folder/m[0])
-            remove(lock)
-            file.close()
+            _let_go(lock, taken[0])
 
 # %% ../../nbs/10_io/05_claims.ipynb #05_claims-008
 class Taken(CmetError):
@@ -83,20 +103,19 @@ def claimed(
     "An output that nobody else writes to meanwhile."
     path = Path(path)
     if (me := (os.path.abspath(path), threading.get_ident())) in HELD: yield path; return
-    try: file = _taken(name := hidden(path, "lock"), wait)
+    try: taken = _taken(name := hidden(path, "lock"), wait)
     except OSError as e:
         if not path.parent.is_dir(): raise CmetError(f"no output folder '{path.parent}'", "create it or choose another") from e
         raise CmetError(f"cannot write '{path}' ({e.strerror})", "choose a folder you may write to") from e
-    if not file: raise Taken(f"'{path}' is being written by another process", "wait for it, or choose another name")
+    if not taken: raise Taken(f"'{path}' is being written by another process", "wait for it, or choose another name")
     HELD.add(me)
     try:
-        if not wait and _lock(file, False): _sweep(path.parent)  # without locks, who is gone cannot be known
+        if not wait and taken[1]: _sweep(path.parent)  # without locks, who is gone cannot be known
         if new and os.path.lexists(path): raise Taken(f"'{path}' exists", "choose another name or give --force")
         yield path
     finally:
         HELD.discard(me)
-        remove(name)  # before it is let go: who waits for it sees that it is no longer the one
-        file.close()
+        _let_go(name, taken[0])
 
 # %% ../../nbs/10_io/05_claims.ipynb #05_claims-012
 def take_name(
