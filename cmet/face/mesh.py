@@ -132,7 +132,7 @@ def checked(
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-041
 NATURAL = 1.3
 EMPHASIS = np.array([dict(
-    AU01=1.9, AU02=1.4, AU04=3.2, AU05=2.7, AU06=1.4, AU07=1.8, AU09=1.4, AU10=1.2, AU12=1.1, AU14=1.2,
+    AU01=1.9, AU02=1.4, AU04=2.2, AU05=2.7, AU06=1.4, AU07=1.8, AU09=1.4, AU10=1.2, AU12=1.1, AU14=1.2,
     AU15=2.2, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.6, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
 FOLDS = np.array([dict(
     AU01=1.6, AU02=1.4, AU04=3.2, AU05=2.2, AU06=1.4, AU07=1.8, AU09=2.2, AU10=2, AU12=1.1, AU14=1.2,
