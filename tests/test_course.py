@@ -9,12 +9,13 @@ import ast
 import builtins
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).resolve().parents[1]/"nbs"/"tutorials"
-COURSE = sorted(HERE.glob("[1-8]_*.ipynb"))
+COURSE = sorted(HERE.glob("[1-9]_*.ipynb"))
 DETAILS = re.compile(r"<details>\s*<summary>(.*?)</summary>(.*?)</details>", re.S)
 named = pytest.mark.parametrize("book", COURSE, ids=lambda p: p.stem)
 
@@ -88,13 +89,15 @@ def needed(code, before):
     return keep[::-1]
 
 
-def test_there_are_eight():
-    assert [int(p.name[0]) for p in COURSE] == list(range(1, 9))
+def test_there_are_nine():
+    assert [int(p.name[0]) for p in COURSE] == list(range(1, 10))
 
 
 @named
 def test_solutions(book, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+    for name in "97_experiments", "tutorials": (tmp_path/name).mkdir()
+    for table in HERE.parent.glob("97_experiments/*.csv"): shutil.copy(table, tmp_path/"97_experiments")
+    monkeypatch.chdir(tmp_path/"tutorials")
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.delenv("CMET_DATA", raising=False)
     told = solutions(book)
