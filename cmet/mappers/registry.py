@@ -129,20 +129,19 @@ def fit_to_file(
 ) -> Mapper:
     "Fit a mapper and save it; a training that was killed goes on."
     from cmet.corpus.corpus import read_corpus
-    out = check_output(out, force=force, ending=".safetensors")
+    from cmet.corpus.people import people_corpus
+    out, people, work = check_output(out, force=force, ending=".safetensors"), str(corpus) == "people", f"{out}.part"
+    if people and (settings or seed or folder):
+        raise CmetError("'people' takes no --set, --seed or --folder", "leave them out, or give a corpus folder")
     with claimed(out, new=not force):
-        if str(corpus) == "people":
-            if settings or seed or folder:
-                raise CmetError("'people' takes no --set, --seed or --folder", "leave them out, or give a corpus folder")
-            made = made_from_people(encoder, name)
-        else:
-            made, work = configured(name, settings, seed, folder or f"{out}.part"), f"{out}.part"
-            heard = read_corpus(corpus)  # before anything is written
-            if getattr(made, "folder", None) == work: own_folder(work)
-            try: made.fit(heard)
-            except CmetError:
-                if not folder and not any(Path(work).glob("step-*")): clear(work, r"step-\d{8}\.safetensors")
-                raise
+        made = mapper(name) if people else configured(name, settings, seed, folder or work)
+        heard = people_corpus(encoder) if people else read_corpus(corpus)  # before anything is written
+        keeps = {"folder": work} if hasattr(made, "folder") and not folder else {}
+        if keeps: own_folder(work)
+        try: made = made_from_people(encoder, name, heard, **keeps) if people else made.fit(heard)
+        except CmetError:
+            if not folder and not any(Path(work).glob("step-*")): clear(work, r"step-\d{8}\.safetensors")
+            raise
         made.save(out, force)
         if not folder: clear(f"{out}.part", r"step-\d{8}\.safetensors")
     return made
