@@ -1,4 +1,4 @@
-# make demo   the main job on built-in input, into out/        make lab   JupyterLab on the kit
+# make demo   the main job on built-in input, into out/        make lab   JupyterLab, at an index
 # make test   everything that must hold                        make nbs   run all notebooks again and keep their outputs
 # make bench  speed of training and editing, into benchmarks/  make app   the explorer as a page (Voilà)
 # make docs   the site of all this, into _docs/site
@@ -33,7 +33,7 @@ sync: install
 	$(BIN)/python tests/sync.py
 
 lab: install
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab $(ASROOT) $(LAB)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab $(ASROOT) --LabApp.default_url=/lab/tree/nbs/tutorials/00_index.ipynb $(LAB)
 
 # The explorer without code around it; uploads of up to 200 MB. APP="--port=8866 --no-browser --theme=dark" and the like. Each page has
 # a kernel of 0.7 GB: so the address carries a token, other names of this machine (HOST=its.name) are refused, and a kernel that nobody

@@ -149,7 +149,8 @@ def title(path):
 def entries(folder):
     "The navigation of a folder: its index, its notebooks, its folders."
     for p in sorted(folder.iterdir()):
-        if p.is_dir() and (p/"00_index.ipynb").is_file(): yield {title(p/"00_index.ipynb"): [*entries(p)]}
+        index = p/"00_index.ipynb"
+        if p.name[0].isdigit() and index.is_file(): yield {title(index): [*entries(p)]}
         elif p.name == "00_index.ipynb": yield PLACE[p]
         elif p in PLACE and re.match(r"\d\d_", p.name): yield {title(p): PLACE[p]}
 
@@ -178,11 +179,12 @@ def write_pages():
     for package, names in modules().items():
         (PAGES/"api"/f"{package}.md").write_text(api.page(package, names, ROOT), "utf-8")
     course, studies = NBS/"tutorials", sorted((NBS/"97_experiments").glob("[a-z]*.ipynb"))
-    first = [course/"first_steps.ipynb", *sorted(course.glob("[0-9]_*.ipynb"))]
-    own = course/"extend.ipynb"
-    more = [p for p in sorted(course.glob("*.ipynb")) if p not in (*first, own)]
+    first = [course/"first_steps.ipynb", *sorted(course.glob("[1-9]_*.ipynb"))]
+    begin, own = course/"00_index.ipynb", course/"extend.ipynb"
+    more = [p for p in sorted(course.glob("*.ipynb")) if p not in (*first, begin, own)]
     listed = lambda books: [{title(p): PLACE[p]} for p in books]
-    return [{"Home": "index.md"}, {"Course": listed(first + more)}, {"Library": [*entries(NBS)]},
+    return [{"Home": "index.md"}, {"Course": [PLACE[begin], *listed(first + more)]},
+            {"Library": [*entries(NBS)]},
             {"Extend it": PLACE[own]},
             {"Reference": [{f"cmet.{p}": f"api/{p}.md"} for p in modules()]},
             {"Experiments": [TEXTS["nbs/97_experiments/README.md"], *listed(studies)]},
