@@ -252,7 +252,7 @@ def plot_curves(
 ):  # -> Figure
     "Learning curves: losses on known speakers, scores on held-out ones."
     import matplotlib.pyplot as plt
-    fig, (a, b) = plt.subplots(1, 2, figsize=(9, 2.8), dpi=80)
+    fig, (a, b) = plt.subplots(1, 2, figsize=(9, 2.8), dpi=144)
     at = [r["step"] for r in history]
     for k, color in zip(COLUMNS[1:5], ("#333333", "#1b6ca8", "#c8553d", "#588157")):
         a.plot(at, [r[k] for r in history], color=color, label=k)

@@ -26,7 +26,7 @@ def au_bars(
     vectors = vector if isinstance(vector, dict) else {"": vector}
     for name, v in vectors.items():
         if np.shape(v) != (17,): raise CmetError(f"'{name}' has shape {np.shape(v)}", "pass 17 action units")
-    fig = Figure(figsize=(6.5, 4.6), dpi=80, layout="constrained")
+    fig = Figure(figsize=(6.5, 4.6), dpi=144, layout="constrained")
     ax, thick = fig.subplots(), .8/len(vectors)
     for i, (name, v) in enumerate(vectors.items()):
         at = np.arange(17) - .4 + (i + .5)*thick
@@ -65,7 +65,7 @@ def time_curves(
 ):  # -> matplotlib Figure
     "Several quantities over time."
     from matplotlib.figure import Figure
-    fig = Figure(figsize=(6.5, 2.8), dpi=80, layout="constrained")
+    fig = Figure(figsize=(6.5, 2.8), dpi=144, layout="constrained")
     ax, dashes = fig.subplots(), iter(("-", "--", "-.", ":")*len(lines))
     for name, y in lines.items():
         ax.plot(seconds, y, "-" if name in PALETTE else next(dashes), color=colour(name), lw=1.8, label=name)
@@ -94,7 +94,7 @@ def cosine_map(
     from scipy.cluster.hierarchy import dendrogram
     if len(vectors) < 2: raise CmetError(f"{len(vectors)} vectors to compare", "give two at least")
     near = np.array([[cosine(a, b) for b in vectors.values()] for a in vectors.values()])
-    fig = Figure(figsize=(2.6 + .48*len(near), 1.6 + .42*len(near)), dpi=80, layout="constrained")
+    fig = Figure(figsize=(2.6 + .48*len(near), 1.6 + .42*len(near)), dpi=144, layout="constrained")
     top, ax = fig.subplots(2, 1, height_ratios=(1, len(near)/1.6))
     order = dendrogram(clustered(near), ax=top, link_color_func=lambda _: INK)["leaves"]
     top.axis("off")
