@@ -18,6 +18,7 @@ from cmet.corpus.people import emodb
 from cmet.corpus.sampling import draw_pairs, hold_out, pair_table, pools, speaker_folds
 from cmet.face.action_units import AUS
 from cmet.io import files
+from cmet.mappers import mapper
 
 
 def toy(seed=0, speakers="ABC", emotions=("neutral", "happy", "sad"), clips=3, S=4, D=2):
@@ -518,3 +519,63 @@ def test_spread_and_rest_inside_speakers_are_what_their_words_say(seed):
     for s in set(who):
         calm, rest = (who == s) & (felt == "neutral"), at_rest(x, who, felt)[who == s]
         assert np.allclose(rest, x[calm].mean(0)) if calm.any() else np.isnan(rest).all()
+
+
+# Many clips
+
+def test_hashing_what_is_not_written_makes_no_copy_of_the_faces(tmp_path):
+    import tracemalloc
+    n, frames = 100, 20_000
+    face = np.arange(n*frames*5, dtype=np.float32).reshape(-1, 5) % 7
+    c = make_corpus([dict(speaker="A", emotion="happy") for _ in range(n)], None, np.split(face, n))
+    tracemalloc.start()
+    try: known, peak = c.hashes, tracemalloc.get_traced_memory()[1]
+    finally: tracemalloc.stop()
+    assert c.face.nbytes == 40_000_000 and peak < c.face.nbytes/1.5, peak
+    assert known == read_corpus(write_corpus(c, tmp_path/"c")).hashes
+
+
+@pytest.mark.parametrize("column, values", [("take", ["1", 2]), ("take", [[1], "y"]), ("what", [{"a": 1}, 3])])
+def test_a_table_that_no_file_can_hold_is_one_line(tmp_path, column, values):
+    c = toy()
+    c.clips[column] = np.array(values*len(c) + [None], object)[:len(c)]
+    for work in (lambda: c.hashes, lambda: write_corpus(c, tmp_path/"c"), lambda: mapper("ridge").fit(c)):
+        with pytest.raises(CmetError, match="table of corpus .* cannot be stored .*values of one kind") as e: work()
+        assert "\n" not in str(e.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_mean_faces_are_the_same_however_many_clips_there_are():
+    g = np.random.default_rng(0)
+    lengths = g.integers(0, 4, 2500)
+    lengths[[0, 999, 1000, 2499]] = 0
+    faces = [g.normal(size=(k, 3)).astype(np.float32) for k in lengths]
+    means = make_corpus([dict(speaker="A", emotion="happy")]*2500, None, faces).face_means()
+    for k, x in enumerate(faces):
+        assert np.isnan(means[k]).all() if not len(x) else np.array_equal(means[k], np.float32(x.sum(0, dtype=np.float64)/len(x)))
+    with pytest.raises(ValueError, match="read-only"): means[0] = 0
+
+
+def test_a_training_on_people_that_was_killed_goes_on(tmp_path, monkeypatch):
+    from cmet.corpus import people
+    from cmet.mappers import neural
+    from cmet.mappers.registry import fit_to_file
+    from cmet.train.loop import Trainer
+    studio = read_corpus("studio")
+    voices = studio.select(studio.clips["intensity"].isin([1, 3]) & studio.clips["speaker"].isin(["F01", "M01"]))
+    voices.clips["source"] = "ravdess"
+    monkeypatch.setattr(people, "people_corpus", lambda encoder: voices)
+    for key, value in dict(steps=20, batch=16, save=5).items(): monkeypatch.setitem(neural.TRAIN, key, value)
+    fit_to_file(tmp_path/"whole.safetensors", "people")
+    step, count = Trainer.__call__, []
+    def stops(self, *a):
+        count.append(1)
+        if len(count) == 13: raise KeyboardInterrupt
+        return step(self, *a)
+    monkeypatch.setattr(Trainer, "__call__", stops)
+    with pytest.raises(KeyboardInterrupt): fit_to_file(tmp_path/"m.safetensors", "people")
+    assert list((tmp_path/"m.safetensors.part").glob("step-*"))
+    fit_to_file(tmp_path/"m.safetensors", "people")
+    assert len(count) < 13 + 20, "it began where it was"
+    assert (tmp_path/"m.safetensors").read_bytes() == (tmp_path/"whole.safetensors").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.safetensors", "whole.safetensors"]

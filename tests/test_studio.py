@@ -53,6 +53,17 @@ def test_make_works_where_there_is_no_data_yet(tmp_path, monkeypatch):
     assert len(read_corpus(tmp_path/"new"/"data"/"studio", verify=True)) == 24
 
 
+def test_without_opensmile_nothing_is_left_lying_about(tmp_path, monkeypatch):
+    from importlib.metadata import PackageNotFoundError
+
+    import cmet.speech.encoders
+    def missing(name): raise PackageNotFoundError(name)
+    monkeypatch.setattr(cmet.speech.encoders, "version", missing)
+    for out in tmp_path/"new", tmp_path:
+        with pytest.raises(CmetError, match="openSMILE, which is not installed"): make(out)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_seed_other_people(tmp_path):
     make(tmp_path, seed=1, **SMALL)
     small = read_corpus(tmp_path/"studio", verify=True)

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'LAYOUTS', 'KINDS', 'clip_table', 'Layout', 'Mead', 'MeadClips', 'Samples', 'Ravdess', 'CremaD', 'PdFgc',
            'Edtalk', 'Own', 'layout_files', 'read_layout', 'detect_layout', 'mead', 'mead_clips', 'cmet_samples',
-           'ravdess', 'crema_d', 'pd_fgc']
+           'ravdess', 'crema_d', 'pd_fgc', 'watched', 'neutral_videos', 'face_at_rest']
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-002
 import re
 import warnings
 from pathlib import Path
+
+import numpy as np
 
 from ..core import ALIASES, CmetError, Registry, canonical, plugins
 from ..io.files import walk
@@ -246,3 +248,22 @@ def crema_d(root):
 def pd_fgc(root):
     "Clip table of MEAD with PD-FGC's faces: `M003/front/angry/level_3/001_PD_FGC_emo.npy`, [frames, 30]."
     return read_layout(root, "pd-fgc")
+
+# %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-035
+def watched(codec, path):
+    "A video as a codec takes it; one that can track never holds all frames at once."
+    from cmet.io.media import open_video, read_video
+    return codec.track(open_video(path).frames()) if hasattr(codec, "track") else read_video(path)[0]
+
+def neutral_videos(clips) -> dict:  # speaker -> list of paths, in the order of the table
+    "Where each speaker's face at rest may be seen."
+    calm = clips[(clips["emotion"] == "neutral") & (clips["video"] != "")]
+    return {s: list(v) for s, v in calm.groupby("speaker")["video"]}
+
+def face_at_rest(codec, speaker:str, videos) -> np.ndarray:  # `CmetError` where there is none
+    "A speaker's face in the first of some neutral videos that shows one."
+    if not videos: raise CmetError(f"speaker '{speaker}' has no neutral video", "add one, or leave the speaker out")
+    for path in videos:
+        try: return np.asarray(codec.neutral_shape(watched(codec, path)), np.float64)
+        except CmetError as e: reason = e.cause
+    raise CmetError(f"no neutral video shows the speaker's face at rest ({reason})", "add one")

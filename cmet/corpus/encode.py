@@ -18,9 +18,8 @@ import numpy as np
 
 import cmet
 from ..core import CmetError, sha256
-from .corpus import (FILES, face_at_rest, make_corpus, neutral_videos, read_corpus, watched,
-                                write_corpus)
-from .datasets import COLUMNS, detect_layout, read_layout
+from .corpus import FILES, make_corpus, read_corpus, write_corpus
+from .datasets import COLUMNS, detect_layout, face_at_rest, neutral_videos, read_layout, watched
 from .face_tables import ravdess_faces, read_face_table, whole_frames
 from ..face.action_units import AUS
 from ..face.codecs import codec_class, face_codec

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cmet
 from ..core import CmetError, cache_dir, find_data
+from ..io.claims import claimed
 from ..io.files import make_folder, walk
 from ..io.resume import stamp
 
@@ -46,13 +47,12 @@ def open_corpus(
     from cmet.corpus.corpus import read_corpus, write_corpus
     from cmet.speech.encoders import speech_encoder
     if name not in MADE or (name, encoder) == ("studio", "egemaps"): return read_corpus(name)
-    from filelock import FileLock
     found, made = find_data(name), speech_encoder(encoder, cache=name != "studio")
     files = sorted([str(p.relative_to(found)), *stamp(p)[1:]] for p in walk(found) if p.suffix) if found else []
     facts = json.dumps([cmet.__version__, made.card(), files])
     mark = hashlib.sha256(facts.encode()).hexdigest()[:8]
     kept = make_folder(cache_dir()/"corpora")/f"{name}-{made.name}-{mark}"
-    with FileLock(f"{kept}.lock"):
+    with claimed(kept, wait=True):
         if not kept.is_dir():
             with tempfile.TemporaryDirectory() as sound:
                 write_corpus(MADE[name](made, sound), kept)

@@ -229,6 +229,8 @@ def make(
     force:bool=False,  # replace files of these names that the kit has not made
 ) -> Path:
     "Make all built-in data anew; the same seed and versions give the same bytes."
+    from cmet.speech.encoders import speech_encoder
+    _ = speech_encoder("egemaps").version  # where openSMILE is missing, not even a folder is made
     own, out = out is None, make_folder(data_folder() if out is None else out)
     with claimed(out/"studio"):
         put_back(out/"studio")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIDE', 'AREA', 'SOUND', 'TEXT', 'LARGEST', 'TABLE', 'MANY', 'ENDLESS', 'WORDS', 'ROOM', 'LACKING', 'check_picture',
-           'check_size', 'read_text', 'read_json', 'read_array', 'check_settings', 'whole', 'lacking']
+           'check_size', 'read_text', 'read_json', 'read_array', 'odd_row', 'check_settings', 'whole', 'lacking']
 
 # %% ../../nbs/10_io/15_limits.ipynb #15_limits-003
 import errno
@@ -81,6 +81,20 @@ def read_array(
         raise CmetError(f"cannot read {what} '{path}' as an array of numbers ({why})", "write or fetch it again") from e
     if found.dtype.kind in kinds: return found
     raise CmetError(f"{what} '{path}' holds {found.dtype} {found.shape}", "store [frames, numbers] of float32")
+
+# %% ../../nbs/10_io/15_limits.ipynb #15_limits-022
+def odd_row(
+    x,  # [n, W] numbers, also mapped
+    blank:bool=False,  # is a row that is all NaN fine?
+    size:int=1 << 18,  # numbers in a block
+) -> int|None:
+    "The first row that holds a NaN, an infinity or a number beyond all measure."
+    x, step = np.asarray(x), max(1, size//max(1, x.shape[1]))
+    for at in range(0, len(x), step):
+        part = x[at:at + step]
+        if part.min(initial=0) > -LARGEST and part.max(initial=0) < LARGEST: continue
+        odd = ~(np.abs(part) < LARGEST).all(1) & ~(blank & np.isnan(part).all(1))
+        if odd.any(): return at + int(odd.argmax())
 
 # %% ../../nbs/10_io/15_limits.ipynb #15_limits-015
 MANY = 1_000_000  # of whatever a setting counts

@@ -62,7 +62,8 @@ def pitch_of(
     cut = (cut - cut.mean(1, keepdims=True))*window
     like = lambda x: np.fft.irfft(np.abs(np.fft.rfft(x, 2*n))**2)[..., :n]
     lag = np.arange(int(RATE/high), int(RATE/low))
-    r = like(cut)[:, lag]/(like(cut)[:, :1] + 1e-12)/(like(window)[lag]/like(window)[0])
+    whole, own = like(cut), like(window)
+    r = whole[:, lag]/(whole[:, :1] + 1e-12)/(own[lag]/own[0])
     power = (cut**2).mean(1)
     return np.where((r.max(1) > clear) & (power > 1e-3*power.max()), RATE/lag[r.argmax(1)], 0)
 
