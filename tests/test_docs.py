@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+
+from cmet.io.claims import claimed
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT/"tests"/"docs"))
@@ -23,7 +24,7 @@ if find_spec("mkdocs") is None: pytest.skip("MkDocs is not installed (make insta
 def site(tmp_path_factory, worker_id):
     "Built once, whichever of pytest's workers comes first."
     out = tmp_path_factory.getbasetemp()/("." if worker_id == "master" else "..")/"docs"
-    with FileLock(f"{out}.lock"):
+    with claimed(out, wait=True):
         if not (out/"whole").exists():
             command = [sys.executable, ROOT/"tests"/"docs"/"build.py", out]
             run = subprocess.run(command, capture_output=True, text=True)
