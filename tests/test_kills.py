@@ -9,18 +9,18 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import warm
 
 from cmet.core import builtin
 from cmet.corpus.studio import demo_speech
 from cmet.io.claims import LEFT, MARK
 from cmet.io.media import open_video, write_video
-from test_experiment import COMMAND, notebook
+from test_experiment import notebook
 
 KILLS, SEED = int(os.environ.get("CMET_KILLS", 2)), int(os.environ.get("CMET_SEED", 0))
 STUDIO = """import sys
@@ -48,14 +48,14 @@ def inputs(tmp_path_factory):
     write_video(here/"me.mp4", [f for f, _ in zip(source.frames(), range(16))], source.fps)
     notebook(here/"work.ipynb", work="import time; time.sleep(.5)\nfrom cmet.experiments.runs import report\nreport({'v': a}, out)")
     (here/"g.yaml").write_text("template: work.ipynb\nparameters: {a: [1, 2]}\n")
+    warm.ready()
     return here
 
 
 def start(job, folder, cache):
-    code = [STUDIO] if job == "studio" else [COMMAND, *JOBS[job]]
-    own = {"OMP_NUM_THREADS": "1", "CMET_CACHE": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen([sys.executable, "-c", *code], cwd=folder, env=os.environ | own, stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True, start_new_session=True)
+    own = {"CMET_CACHE": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
+    if job == "studio": return warm.Started(exec, STUDIO, {}, cwd=folder, env=os.environ | own | {"OMP_NUM_THREADS": "1"})
+    return warm.start(*JOBS[job], cwd=folder, **own)
 
 
 def ended(process, seconds=300):

@@ -183,12 +183,20 @@ def feature_unit(
     most:int=2000,  # clips to look at, evenly spaced
 ) -> np.ndarray|None:  # float32 [S], or None where all features are of one kind
     "The spread of each feature inside speakers, where features are of different kinds."
+    known = vars(corpus).setdefault("_units", {})  # every pool asks, and a corpus does not change
+    if (space, most) not in known: known[space, most] = _unit(corpus, space, most)
+    return known[space, most]
+
+def _unit(corpus, space, most):
     keep = np.flatnonzero(corpus.has_speech if space == "speech" else corpus.has_face)
     keep = keep[np.linspace(0, len(keep) - 1, min(most, len(keep))).astype(int)]
     values = np.array((corpus.speech if space == "speech" else corpus.face_means())[keep], np.float64)
     sd = inner_spread(values, np.asarray(corpus.clips["speaker"])[keep])
     used = sd[np.isfinite(sd)]
-    return sd.astype(np.float32) if used.size and used.max() >= 20*np.median(used) else None
+    if not used.size or used.max() < 20*np.median(used): return None
+    sd = sd.astype(np.float32)
+    sd.flags.writeable = False
+    return sd
 
 def cosine(
     a, b,  # each a Vector, or an array [..., W]
