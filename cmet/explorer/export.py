@@ -19,6 +19,7 @@ import numpy as np
 
 from ..core import CmetError
 from ..edit.pipeline import counted, doubted, face_change, find_face, provenance, save_edit
+from ..evaluate.judges import BLENDSHAPES
 from .preview import full
 from .worker import Progress
 from ..face.action_units import AUS, FULL
@@ -97,14 +98,7 @@ def save_units(path, face, fps:float) -> Path:
     return Path(path)
 
 # %% ../../nbs/95_explorer/30_export.ipynb #30_export-014
-SHAPES = """eyeBlinkLeft eyeLookDownLeft eyeLookInLeft eyeLookOutLeft eyeLookUpLeft eyeSquintLeft eyeWideLeft
-eyeBlinkRight eyeLookDownRight eyeLookInRight eyeLookOutRight eyeLookUpRight eyeSquintRight eyeWideRight
-jawForward jawLeft jawRight jawOpen mouthClose mouthFunnel mouthPucker mouthLeft mouthRight
-mouthSmileLeft mouthSmileRight mouthFrownLeft mouthFrownRight mouthDimpleLeft mouthDimpleRight
-mouthStretchLeft mouthStretchRight mouthRollLower mouthRollUpper mouthShrugLower mouthShrugUpper
-mouthPressLeft mouthPressRight mouthLowerDownLeft mouthLowerDownRight mouthUpperUpLeft mouthUpperUpRight
-browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft cheekSquintRight
-noseSneerLeft noseSneerRight tongueOut""".split()
+SHAPES = [*BLENDSHAPES[1:], "tongueOut"]  # the tongue is what MediaPipe does not see; `_neutral` is no shape of a face
 SHAPE_OF = {"AU01": "browInnerUp", "AU02": "browOuterUp", "AU04": "browDown", "AU05": "eyeWide", "AU06": "cheekSquint",
             "AU07": "eyeSquint", "AU09": "noseSneer", "AU10": "mouthUpperUp", "AU12": "mouthSmile",
             "AU14": "mouthDimple", "AU15": "mouthFrown", "AU17": "mouthShrugLower", "AU20": "mouthStretch",
