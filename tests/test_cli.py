@@ -12,8 +12,7 @@ from skimage.data import astronaut
 
 from cmet import cli
 from cmet.cli import COMMANDS, main, parser
-from cmet.core import EMOTIONS
-from cmet.io.media import open_video, read_audio, write_video
+from cmet.io.media import open_video, write_video
 
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
 HEAVY = "torch funasr mediapipe pandas scipy av matplotlib soundfile opensmile cv2 sklearn skimage".split()
@@ -188,23 +187,6 @@ def test_lost_faces_are_counted_in_a_note(tmp_path):
     run = cmet("edit", "talk.mp4", "--vector", "happy", "-o", "new.mp4", cwd=tmp_path)
     assert run.returncode == 0 and open_video(tmp_path/"new.mp4").n_frames == 12
     assert re.fullmatch(r"cmet: note: .*\b4\b.*\n", run.stderr), run.stderr
-
-
-def test_demo(tmp_path):
-    from PIL import Image
-    run = cmet("demo", "--out", tmp_path/"out")
-    assert run.returncode == 0 and run.stderr == "", run.stderr
-    video, picture = tmp_path/"out"/"demo.mp4", tmp_path/"out"/"demo.png"
-    assert str(video) in run.stdout and str(picture) in run.stdout
-    source = open_video(video)
-    assert source.has_audio and source.n_frames > 25 and np.abs(read_audio(video)).max() > .01
-    frame = next(source.frames())
-    h, w = frame.shape[0]//2, frame.shape[1]//4
-    faces = [frame[r*h:(r + 1)*h, c*w:(c + 1)*w].astype(float) for r in (0, 1) for c in range(4)]
-    assert len(faces) == len(EMOTIONS)
-    gaps = [np.abs(a[40:] - b[40:]).mean() for i, a in enumerate(faces) for b in faces[:i]]
-    assert min(gaps) > .2, "every emotion looks different"
-    assert np.asarray(Image.open(picture)).shape[1] > 8*w
 
 
 def test_folders_that_cannot_be_made(tmp_path, capsys):
