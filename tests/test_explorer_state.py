@@ -5,6 +5,7 @@ good or broken, mappers, files. Whenever the worker rests, sliders, expression, 
 what another `Scene` makes of the state by itself.
 """
 import random
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,9 @@ def check(e, scene):
     assert {n: s.value for n, s in e.emotions.sliders.items()} == pytest.approx(weights, abs=1e-6)
     assert e.emotions.says(weights) or "cmet-bad" in e.emotions.line.value, "another expression, and no word about it"
     assert sum(weights[n] for n in weights if n not in dict(wish.voices)) == pytest.approx(0, abs=1e-5)
-    for name, control in e.settings.controls.items(): assert control.value == getattr(wish, name), name
+    for name, control in e.settings.controls.items():
+        asked = getattr(wish, name)  # a slider says it in its steps
+        assert control.value == (pytest.approx(asked, abs=1e-9) if name == "strength" else asked), name
     *_, again = scene.look(wish)
     assert e.faces.after.value == jpeg(again.after) and e.faces.before.value == jpeg(again.before)
     assert e.bars.widget.value == bars(again.change[again.frame], [f"{u} {AU_NAMES[u]}" for u in again.clip.codec.units])
@@ -123,6 +126,39 @@ def test_a_wish_that_fails_takes_back_only_itself(material, tmp_path):
     e.wait()
     assert e.state == e.view.wish and dict(e.state.weights)["sad"] == 1.5 and e.state.source == "built-in portrait"
     assert dict(e.state.weights)["happy"] == 1 and not e.state.voices
-    assert e.emotions.sliders["sad"].value == 1.5 and not list((tmp_path/"uploads").iterdir())
+    assert e.emotions.sliders["sad"].value == pytest.approx(1.5) and not list((tmp_path/"uploads").iterdir())
     check(e, Scene())
+    e.live.close()
+
+
+def test_the_browser_is_told_last_what_the_state_says(tmp_path):
+    "While a hand's number arrives, the worker puts all controls back to the state it has just drawn: no slider may go on showing that."
+    e = Explorer(folder=tmp_path)
+    e.wait()
+    slider, told, weigh, others = e.emotions.sliders["sad"], [], e.emotions.weigh, []
+    def worker():
+        with e.lock: e._controls()
+    def meanwhile(name, k):
+        others.append(threading.Thread(target=worker))
+        others[-1].start()
+        others[-1].join(.3)  # it comes first wherever nothing keeps it out
+        weigh(name, k)
+    slider.comm.send = lambda data=None, **_: told.append(data["state"]["value"]) if "value" in data.get("state", {}) else None
+    e.emotions.weigh = meanwhile
+    slider.set_state({"value": .5})  # as a message of the browser does
+    others[0].join()
+    e.wait()
+    assert dict(e.state.weights)["sad"] == slider.value == told[-1] == .5, told
+    e.live.close()
+
+
+def test_a_number_between_the_steps_is_shown_as_it_is(tmp_path):
+    "A browser rounds to the step of its slider, so the step follows the number."
+    e = Explorer(folder=tmp_path)
+    e.emotions.box.value = "0.33*happy - 0.5*sad | strength 1.27"
+    e.wait()
+    shown = {**e.emotions.sliders, "strength": e.settings.strength}
+    for name, k in (dict(e.state.weights) | {"strength": 1.27}).items():
+        s = shown[name]
+        assert s.value == pytest.approx(k) and abs(round((k - s.min)/s.step)*s.step + s.min - k) < 1e-6, name
     e.live.close()

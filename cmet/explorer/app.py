@@ -103,7 +103,8 @@ class Saver:
 def tidy(wish:Wish, names) -> Wish:  # names: emotions that the mapper's voices have
     "The same wish with a weight for each name and each own voice, and none for others."
     own, held = [n for n, _ in wish.voices], dict(wish.weights)
-    return replace(wish, weights=tuple(balanced({n: held.get(n, 0.) for n in [*names, *own]}, own).items()))
+    weights = balanced({n: held.get(n, 0.) for n in [*names, *own]}, own)
+    return replace(wish, weights=tuple(weights.items()), strength=round(wish.strength, 2))
 
 class Explorer:
     "Emotions on sliders, voices of one's own, and a face that follows."
@@ -120,8 +121,8 @@ class Explorer:
         self.names, self.sources = tuple(self.scene.voice(mapper).parts), [PORTRAIT, *example_faces()]
         weights = read_weights(expression, self.names)
         self.state = Wish(tuple(weights.items()), strength, 20, str(source), mapper, codec)
-        self.emotions, self.settings, self.presets, self.voices = Emotions(), Settings(), Presets(), Voices()
-        self.faces, self.bars, self.map, self.output = Faces(), Bars(), Map(), Output()
+        self.emotions, self.settings, self.presets = (kind(self.lock) for kind in (Emotions, Settings, Presets))
+        self.voices, self.faces, self.bars, self.map, self.output = Voices(), Faces(), Bars(), Map(), Output()
         self.saver, self.kept = Saver(self.output, folder), Path(folder)/"presets.txt"
         self.live = Latest(self._look, self._show, lambda error: self._mend(self.state, error))
         connect(self)

@@ -8,6 +8,7 @@ __all__ = ['COPY', 'GIVEN', 'KINDS', 'LARGEST', 'Map', 'key', 'arrow', 'scatter'
 
 # %% ../../nbs/95_explorer/50_panels.ipynb #50_panels-002
 import base64
+from contextlib import nullcontext
 from html import escape
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ..core import CmetError
 from .preview import PORTRAIT, Wish
 from .upload import Upload, example_voices
 from .voices import spell
-from .widgets import LEFT, WIDE, Quiet, note, tint
+from .widgets import LEFT, STEP, WIDE, Choice, Moment, Number, Quiet, note, tint, turn_to
 from ..face.codecs import CODECS
 from ..mappers.registry import MAPPERS
 from ..viz.maps import plane
@@ -93,16 +94,18 @@ def titles(values) -> list:  # pairs (title, value), as a list of choices takes 
 
 class Settings:
     "What is edited, by what, and how much: shows a wish, and asks for another."
-    def __init__(self):
+    def __init__(self, turn=None):  # the lock of the state
         self.changed, self.quiet = lambda **change: None, Quiet()
-        self.strength = w.FloatSlider(1, min=-1, max=3, step=.05, description="strength", layout=WIDE, style=LEFT)
-        self.frame = w.IntSlider(0, 0, 1, description="moment", layout=WIDE, style={"description_width": "auto"})
+        self.strength = Number(1, min=-1, max=3, step=STEP, description="strength", layout=WIDE, style=LEFT)
+        self.frame = Moment(0, 0, 1, description="moment", layout=WIDE, style={"description_width": "auto"})
         self.play = w.Play(0, min=0, max=1, repeat=True, show_repeat=False, layout=w.Layout(width="84px"))
         self.link = w.jslink((self.play, "value"), (self.frame, "value"))
-        self.source, self.mapper, self.codec = (w.Dropdown(description=n, layout=WIDE, style=LEFT) for n in ("face", "mapper", "codec"))
+        self.source, self.mapper, self.codec = (Choice(description=n, layout=WIDE, style=LEFT) for n in ("face", "mapper", "codec"))
         self.upload = Upload("upload a face", "image/*,video/*", "camera")
         self.controls = dict(strength=self.strength, frame=self.frame, source=self.source, mapper=self.mapper, codec=self.codec)
-        for name, c in self.controls.items(): c.observe(lambda change, name=name: self._moved(name, change["new"]), "value")
+        for name, c in self.controls.items():
+            c.turn = turn or nullcontext()
+            c.observe(lambda change, name=name: self._moved(name, change["new"]), "value")
         self.face, self.widget = w.VBox([self.source, self.upload.widget]), w.VBox([self.mapper, self.codec])
 
     def show(self,
@@ -121,8 +124,9 @@ class Settings:
             for name, known in dict(source=sources, mapper=["auto", *MAPPERS], codec=[*CODECS]).items():
                 options = tuple(titles([*known, getattr(wish, name)]))
                 if self.controls[name].options != options: self.controls[name].options = options
+            turn_to(self.strength, wish.strength)
             for name, c in self.controls.items():
-                if c.value != getattr(wish, name): c.value = getattr(wish, name)
+                if name != "strength" and c.value != getattr(wish, name): c.value = getattr(wish, name)
 
     def _moved(self, name, value):
         if not self.quiet: self.changed(**{name: value})
@@ -139,11 +143,12 @@ def copyable(text:str, tag:str="pre") -> str:
 
 class Presets:
     "Lines to choose from, and the present state as one."
-    def __init__(self):
+    def __init__(self, turn=None):  # the lock of the state
         self.chosen, self.keep, self.quiet, self.now = lambda line: None, lambda line: None, Quiet(), ""
-        self.list = w.Dropdown(description="preset", layout=WIDE, style=LEFT)
+        self.list = Choice(description="preset", layout=WIDE, style=LEFT)
         self.save = w.Button(description="Save preset", icon="bookmark", layout=w.Layout(width="auto"))
         self.line = w.HTML()
+        self.list.turn = turn or nullcontext()
         self.list.observe(lambda change: self._chosen(change["new"]), "value")
         self.save.on_click(lambda _: self.keep(self.now))
         row = w.Box([self.save, self.line])
