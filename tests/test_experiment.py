@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
 import pytest
+import warm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,9 +54,7 @@ def done(folder): return {p.parent.name: p.stat().st_mtime_ns for p in Path(fold
 def metrics(outcome): return [(outcome.folder/k/"metrics.json").read_text() for k in outcome.ids]
 
 
-def start(*argv):
-    return subprocess.Popen([sys.executable, "-c", COMMAND, "run", *map(str, argv)], stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, start_new_session=True)
+def start(*argv): return warm.start("run", *argv)
 
 
 def killed_half_way(argv, out, least):
@@ -284,12 +284,11 @@ def test_a_template_that_changes_under_way_is_refused(make, tmp_path, monkeypatc
 
 
 def test_two_do_not_run_the_same_grid_at_once(make, tmp_path):
-    from filelock import FileLock
-
-    from cmet.io.claims import hidden
+    from cmet.io.claims import claimed
     grid, out = make("parameters: {a: [x]}"), tmp_path/"runs"
     out.mkdir()
-    with FileLock(hidden(out/"small.json", "lock")), pytest.raises(CmetError, match="'small' is being run"): run_grid(grid, out)
+    with ThreadPoolExecutor(1) as other, claimed(out/"small.json"), pytest.raises(CmetError, match="'small' is being run"):
+        other.submit(run_grid, grid, out).result()
 
 
 def test_what_is_no_number_is_null(tmp_path):
