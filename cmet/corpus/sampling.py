@@ -55,16 +55,18 @@ class Pools:
     def draw(self, pool, shots, seed) -> np.ndarray:
         "Mean of `shots` clips, with replacement (None: of all), for every entry of `pool` [P]: [P, W]."
         if shots is None: return (np.add.reduceat(self.values, self.start, axis=0)/self.size[:, None])[pool]
-        u = rng(seed).random((len(pool), shots))
-        rows = self.start[pool, None] + (u*self.size[pool, None]).astype(np.int64)
-        return sum(self.values[rows[:, k]] for k in range(shots))/shots
+        rows = self.start[pool, None] + (rng(seed).random((len(pool), shots))*self.size[pool, None]).astype(np.int64)
+        out, order = np.empty((len(pool), self.values.shape[1]), (self.values[:0]/shots).dtype), np.argsort(pool, kind="stable")
+        for some in (order[k:k + 2048] for k in range(0, len(order), 2048)):  # pool by pool: what is near in memory is drawn together
+            out[some] = sum(self.values[rows[some, k]] for k in range(shots))/shots
+        return out
 
 def pools(corpus:Corpus, space:str="speech") -> Pools:
     "The pools of a corpus in one space; clips that lack it are left out."
     values = corpus.speech if space == "speech" else corpus.face_means()
     keep = np.flatnonzero(corpus.has_speech if space == "speech" else corpus.has_face)
     keys = list(zip(np.asarray(corpus.clips["speaker"])[keep], np.asarray(corpus.clips["emotion"])[keep]))
-    order = sorted(range(len(keep)), key=lambda k: keys[k])
+    order = sorted(range(len(keep)), key=keys.__getitem__)
     names = sorted(set(keys))
     count = Counter(keys)
     size = np.array([count[k] for k in names], np.int64)
@@ -163,5 +165,6 @@ def draw_pairs(
     here, there = g.integers(2**32, size=2)
     voice, face = (p.draw(table[:, c + 1], shots, there) - p.draw(table[:, c], shots, here)
                    for p, c in ((s, 0), (f, 2)))
-    combos = np.array([(s.keys[a][0], f.keys[c][0], s.keys[a][1], s.keys[b][1]) for a, b, c, _ in table])
-    return voice, face, combos
+    voices, persons = np.array(s.keys), np.array(f.keys)
+    a, b, c, _ = table.T
+    return voice, face, np.stack([voices[a, 0], persons[c, 0], voices[a, 1], voices[b, 1]], 1)
