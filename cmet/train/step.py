@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from ..core import CmetError
+from ..core import CmetError, fast_bf16
 from ..io.limits import check_settings
 from .losses import CONTRAST, DIRECTION, RECON, agreement, objective, pair_tokens
 from .pairs import Batch
@@ -62,7 +62,7 @@ class TrainConfig(LossConfig, PairConfig):
     decay: bool = False  # does it then fall to 0, along a cosine?
     weight_decay: float = 1e-5
     device: str|None = None  # None: the best one present
-    bf16: bool = False  # matrix products in bfloat16
+    bf16: bool|None = False  # matrix products in bfloat16; None: where the machine is made for it
     compile: bool = False  # torch.compile; on a CPU it needs a C++ compiler
     graph: bool = False  # record the step as a CUDA graph and replay it
     every: int = 100  # steps from one line of the log to the next
@@ -169,6 +169,7 @@ class Stepper:
     "A network, its optimiser, and the step that brings it forward; eager, compiled, or as a CUDA graph."
     def __init__(self, model, config:TrainConfig, device="cpu"):
         self.config, self.kind = config, torch.device(device).type
+        self.bf16 = fast_bf16(self.kind) if config.bf16 is None else config.bf16
         on_gpu = self.kind == "cuda"
         if config.graph and not (on_gpu and alone()):
             raise CmetError("graph = True is not possible", "it needs device='cuda' and one process")
@@ -182,7 +183,7 @@ class Stepper:
         self.sums, self.chance = torch.zeros(5, device=device), torch.zeros((), device=device)
         self.static, self.graph, self.warm = None, None, 0
 
-    def cast(self): return torch.autocast(self.kind, torch.bfloat16) if self.config.bf16 else nullcontext()
+    def cast(self): return torch.autocast(self.kind, torch.bfloat16) if self.bf16 else nullcontext()
 
     def __call__(self, batch:Batch, step:int):
         "One step, number `step` from 0."
