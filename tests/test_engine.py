@@ -173,3 +173,38 @@ def test_a_worker_that_starts_touches_no_variable_but_its_own(monkeypatch):
         os.environ["CMET_THEIRS"] = "set by another thread"
     assert os.environ["CMET_MINE"] == "before" and "CMET_NEW" not in os.environ
     assert os.environ.pop("CMET_THEIRS") == "set by another thread"
+
+
+class Hand:
+    "A worker that answers when it is asked; its machine goes away at the jobs in `doom`, each as often as it says."
+    def __init__(self, doom, log): self.doom, self.log, self.job = doom, log, None
+    def give(self, job): self.job = job; self.log.append(job)
+    def stop(self): pass
+    def close(self): pass
+    def take(self):
+        from cmet.io.jobs import Lost
+        if self.doom.get(self.job, 0): self.doom[self.job] -= 1; raise Lost("its machine is gone")
+        return self.job, None
+
+
+@pytest.mark.parametrize("doom, bad", [({}, []), ({"b": 1}, []), ({"e": 1, "a": 1}, []), ({"c": 2}, [2]), ({None: 2}, [])])
+def test_a_job_whose_machine_is_gone_is_done_by_another(doom, bad):
+    "Once: a job that takes two machines with it is left alone. Nor does a machine that goes while a worker starts end it all."
+    from cmet.io.jobs import _handed_out
+    log, hired = [], []
+    shared = dict(doom)
+    def hire(i): hired.append(Hand(shared, log)); return hired[-1]
+    done = sorted(_handed_out(list("abcde"), hire, lambda busy: busy[:1], 2))
+    assert [k for k, _, error in done if error] == bad and [k for k, *_ in done] == list(range(5))
+    assert [v for _, v, _ in done] == [None if k in bad else "abcde"[k] for k in range(5)]
+
+
+def test_who_has_nothing_to_do_takes_over_what_was_lost():
+    "A cluster that lost a machine may have no room for a new worker; who waits for one waits for ever."
+    from cmet.io.jobs import _handed_out
+    log, hired, shared = [], [], {"b": 1}
+    def hire(i):
+        assert len(hired) < 2, "no room"
+        hired.append(Hand(shared, log)); return hired[-1]
+    first = lambda busy: [w for w in busy if w.job != "b"][:1] or busy[:1]  # the last answer is that of the lost one
+    assert [v for _, v, _ in sorted(_handed_out(["a", "b"], hire, first, 2))] == ["a", "b"] and log == ["a", "b", "b"]
