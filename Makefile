@@ -18,7 +18,7 @@ demo: install
 test: install sync
 	$(BIN)/ruff check .
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # 2,000 damaged files through the command's doors, the same ones every time; another round: make fuzz FUZZ="2000 --seed 1"
 fuzz: install
