@@ -558,14 +558,13 @@ def test_mean_faces_are_the_same_however_many_clips_there_are():
 
 def test_a_training_on_people_that_was_killed_goes_on(tmp_path, monkeypatch):
     from cmet.corpus import people
-    from cmet.mappers import neural
-    from cmet.mappers.registry import fit_to_file
+    from cmet.mappers.registry import SHIPPED, fit_to_file
     from cmet.train.loop import Trainer
     studio = read_corpus("studio")
     voices = studio.select(studio.clips["intensity"].isin([1, 3]) & studio.clips["speaker"].isin(["F01", "M01"]))
     voices.clips["source"] = "ravdess"
     monkeypatch.setattr(people, "people_corpus", lambda encoder: voices)
-    for key, value in dict(steps=20, batch=16, save=5).items(): monkeypatch.setitem(neural.TRAIN, key, value)
+    for key, value in dict(steps=20, batch=16, save=5).items(): monkeypatch.setitem(SHIPPED, key, value)
     fit_to_file(tmp_path/"whole.safetensors", "people")
     step, count = Trainer.__call__, []
     def stops(self, *a):

@@ -98,8 +98,8 @@ class MemoryMapper(Mapper):
         return asked - silence
 
 # %% ../../nbs/70_mappers/40_neural.ipynb #40_neural-011
-TRAIN = dict(steps=600, batch=128, lr=2e-3, warmup=50, decay=True, weight_decay=1e-2, shots=2, recon="mse",
-             contrastive="supcon", answers=1., reference="self", standardise=True, min_speakers=1)
+TRAIN = dict(steps=250, batch=128, lr=5e-3, warmup=50, decay=True, weight_decay=1e-2, shots=2, recon="mse",
+             contrastive="supcon", answers=1., reference="self", standardise=True, min_speakers=1, bf16=None)
 
 def steady(
     delta,  # [N, D] answers of a rollout
