@@ -117,7 +117,11 @@ QUICK = {"transformer": dict(network=dict(width=32, window=2), train=dict(steps=
 LEAST = {"absolute": .3, "procrustes": .6, "image": .8, "neighbour": .8, "memory": .8, "transformer": .8}
 
 
-def quick(name): return mapper(name, **QUICK.get(name, {}))
+BRIEF = {"transformer": dict(network=dict(width=32, window=2), train=dict(steps=10, batch=32)), "memory": dict(steps=20)}
+
+
+def quick(name, settings=QUICK): return mapper(name, **settings.get(name, {}))
+def brief(name): return quick(name, BRIEF)  # where it does not matter what was learnt
 
 
 @pytest.mark.parametrize("name", sorted(LEAST))
@@ -132,7 +136,7 @@ def test_every_mapper_finds_the_planted_map(name):
 
 @pytest.mark.parametrize("name", sorted(MAPPERS))
 def test_every_mapper_survives_the_disk_and_is_seeded(tmp_path, name):
-    m, twin = quick(name).fit(CORPUS), quick(name).fit(CORPUS)
+    m, twin = brief(name).fit(CORPUS), brief(name).fit(CORPUS)
     assert m.state.keys() == twin.state.keys() and all(np.array_equal(m.state[k], twin.state[k]) for k in m.state)
     again, v = load_mapper(m.save(tmp_path/"m.safetensors")), direction(CORPUS, "angry")
     assert type(again) is type(m) and np.array_equal(again.predict(v, REST), m.predict(v, REST))
@@ -142,7 +146,7 @@ def test_every_mapper_survives_the_disk_and_is_seeded(tmp_path, name):
 
 @pytest.mark.parametrize("name", sorted(MAPPERS))
 def test_a_click_in_a_recording_has_no_more_say_than_five_spreads(name):
-    m, v = quick(name).fit(CORPUS), direction(CORPUS, "sad").values
+    m, v = brief(name).fit(CORPUS), direction(CORPUS, "sad").values
     spread = speaker_scale(pools(CORPUS))[3]
     loud, limited = (m.predict(np.r_[v[:3], x, v[4:]], REST) for x in (1e6, 5*spread))
     assert np.allclose(loud, limited, atol=1e-4)
@@ -154,7 +158,7 @@ def test_a_click_in_a_recording_has_no_more_say_than_five_spreads(name):
     lambda m: m.state["net.head.2.bias"].__setitem__(0, np.nan), lambda m: m.config["network"].update(width=-1),
     lambda m: m.state.pop("scale.face"), lambda m: m.state.update({"scale.speech": np.zeros(3, np.float32)})])
 def test_a_transformer_that_could_not_predict_is_refused(tmp_path, change):
-    m = quick("transformer").fit(CORPUS)
+    m = brief("transformer").fit(CORPUS)
     m.state = {k: v.copy() for k, v in m.state.items()}
     change(m)
     m.save(tmp_path/"m.safetensors")
@@ -164,7 +168,7 @@ def test_a_transformer_that_could_not_predict_is_refused(tmp_path, change):
 def test_random_numbers_of_the_process_are_its_own(tmp_path):
     import torch
     before = torch.get_rng_state()
-    quick("transformer").fit(CORPUS).save(tmp_path/"m.safetensors")
+    brief("transformer").fit(CORPUS).save(tmp_path/"m.safetensors")
     load_mapper(tmp_path/"m.safetensors")
     assert torch.equal(torch.get_rng_state(), before)
 
