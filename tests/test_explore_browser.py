@@ -199,7 +199,7 @@ def go_around(page):
         seen.add(page.evaluate("""() => { const e = document.activeElement;
             const f = e.closest('.widget-inline-hbox, .widget-slider, .widget-text, .widget-dropdown, .widget-checkbox');
             return ((f?.querySelector('label')?.innerText || e.innerText || e.title || e.className) + '').trim() }"""))
-    wanted = {"happy", "surprised", "strength", "preset", "Save preset", "moment", "face", "mapper", "codec", "Render video", "PNG", "GIF",
+    wanted = {"happy", "surprised", "strength", "Parts of the face", "preset", "Save preset", "moment", "face", "mapper", "codec", "Render video", "PNG", "GIF",
               "CSV", "ARKit JSON", "copy", "add sound files", "● record", "upload a face", "camera", "drag to compare"}
     assert wanted <= seen, wanted - seen
 
@@ -356,8 +356,8 @@ def act(page, g, files):
         slider(page, name).locator(".noUi-handle").focus()
         for _ in range(g.randrange(1, 9)): page.keyboard.press(g.choice(["ArrowRight", "ArrowRight", "ArrowLeft"]))
     def choose(name, *values): page.locator(".widget-dropdown", has_text=name).locator("select").select_option(g.choice(values))
-    g.choice([*[lambda: press(g.choice(["happy", "sad", "angry", "surprised", "fear", "strength"]))]*5,
-              lambda: write("joy - .5*sadness", "1.5*surprised + fear", "happy", "0.33*happy - .41*sad", "calm | strength 1.27"),
+    g.choice([*[lambda: press(g.choice(["happy", "sad", "angry", "surprised", "fear", "strength", "brows", "mouth", "left"]))]*5,
+              lambda: write("joy - .5*sadness", "1.5*surprised + fear", "happy", "0.33*happy - .41*sad", "calm | strength 1.27", "sad | strength 1.1 | eyes 0.35"),
               lambda: (write("1.35*angry", "2.2*fear"), write("0.6*happy", "1.15*sad")), lambda: write("happi", "happy -", "<b>"),
               lambda: choose("preset", "0.6*happy | strength 1", "0.7*sad + 0.5*angry | strength 1"), lambda: choose("mapper", "auto", "ridge"),
               lambda: bring(page, "add sound files", files[0]), lambda: bring(page, "upload a face", files[1])])()
@@ -367,6 +367,7 @@ def test_random_actions_leave_nothing_that_contradicts(tmp_path):
     "What is read off the page agrees with itself, and its picture is the one that the kit makes of the expression that is read off."
     from cmet.core import CmetError
     from cmet.explorer.preview import Scene, Wish
+    from cmet.explorer.regions import PARTS
     from cmet.explorer.voices import read_preset, read_weights
     from cmet.explorer.widgets import jpeg
     g, scene, files = random.Random(0), Scene(), [tmp_path/"broken.flac", tmp_path/"broken.png"]
@@ -378,13 +379,16 @@ def test_random_actions_leave_nothing_that_contradicts(tmp_path):
             told = read_preset(seen["preset"], names)
             assert seen["wrong"] or read_weights(seen["box"] or "0*neutral", names) == told["weights"]
         except CmetError: return False  # something is under way still
-        *_, view = scene.look(Wish(tuple(told["weights"].items()), told["strength"], 20, mapper=seen["mapper"]))
-        assert all(abs(seen["numbers"].get(n, 0) - k) < .006 for n, k in (told["weights"] | {"strength": told["strength"]}).items())
-        assert f"vector='{seen['preset'].split(' |')[0]}', strength={told['strength']}" in seen["code"] and seen["face"] == "built-in portrait"
+        *_, view = scene.look(Wish(tuple(told["weights"].items()), told["strength"], 20, mapper=seen["mapper"], regions=told["regions"]))
+        parts = dict.fromkeys(PARTS, 1) | dict(told["regions"])
+        assert all(abs(seen["numbers"].get(n, 0) - k) < .006 for n, k in (told["weights"] | {"strength": told["strength"]} | parts).items())
+        told_code = f"regions={told['regions']!r}" if told["regions"] else f"vector='{seen['preset'].split(' |')[0]}', strength={told['strength']}"
+        assert told_code in seen["code"] and seen["face"] == "built-in portrait"
         return hashlib.sha1(jpeg(view.after)).digest() == bytes(map(int, shown.split(",")))
 
     with served("voila", tmp_path) as url, browser(tmp_path/"profile") as page:
         opened(page, "voila", url)
+        page.get_by_role("button", name="Parts of the face").click()
         for _ in range(50):
             for _ in range(4): act(page, g, files)
             last, end = None, 0

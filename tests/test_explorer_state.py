@@ -16,7 +16,8 @@ from cmet.core import EMOTIONS, builtin
 from cmet.explorer import Explorer
 from cmet.explorer.panels import arrow, code
 from cmet.explorer.preview import Scene, full
-from cmet.explorer.voices import preset, read_weights
+from cmet.explorer.regions import PARTS, both_sides
+from cmet.explorer.voices import preset, read_preset, read_weights
 from cmet.explorer.widgets import bars, jpeg
 from cmet.io.media import open_video, write_audio
 from cmet.viz.figures import AU_NAMES
@@ -48,6 +49,8 @@ def actions(e, g, material):
     def line(): e.emotions.box.value = f"{g.choice(names)} | strength {g.randrange(-10, 31)/10:g}"
     def listed(): e.presets.list.value = g.choice(e.presets.list.options)[1]
     def strength(): e.settings.strength.value = g.randrange(-20, 61)/20
+    def part(): e.parts.sliders[g.choice(PARTS)].value = g.randrange(0, 41)/20
+    def parts(): e.emotions.box.value = f"{g.choice(names)} | strength 1 | {g.choice(PARTS)} {g.randrange(0, 21)/10:g}"
     def moment(): e.settings.frame.value = g.randrange(0, e.settings.frame.max + 1)
     def source(): e.settings.source.value = g.choice(e.settings.source.options)[1]
     def mapper(): e.settings.mapper.value = g.choice(["auto", "ridge", "neighbour"])
@@ -58,7 +61,7 @@ def actions(e, g, material):
     def bad_voice(): e.voices.upload.got([pick("bad voices")])
     def drop(): [row.children[1].click() for row in e.emotions.voices.children[:1]]
     def keep(): e.presets.save.click()
-    return [*[move]*6, text, text, nonsense, nonsense, line, listed, strength, moment, moment, source, mapper, codec, face, bad_face, bad_face, voice,
+    return [*[move]*6, text, text, nonsense, nonsense, line, listed, strength, part, part, parts, moment, moment, source, mapper, codec, face, bad_face, bad_face, voice,
             voice, bad_voice, bad_voice, drop, keep]
 
 
@@ -74,13 +77,16 @@ def check(e, scene):
         asked = getattr(wish, name)  # a slider says it in its steps
         assert control.value == (pytest.approx(asked, abs=1e-9) if name == "strength" else asked), name
     *_, again = scene.look(wish)
+    assert {n: s.value for n, s in e.parts.sliders.items()} == pytest.approx(dict.fromkeys(PARTS, 1.) | dict(wish.regions), abs=1e-9)
     assert e.faces.after.value == jpeg(again.after) and e.faces.before.value == jpeg(again.before)
-    assert e.bars.widget.value == bars(again.change[again.frame], [f"{u} {AU_NAMES[u]}" for u in again.clip.codec.units])
+    assert e.bars.widget.value == bars(both_sides(again.change, 17)[again.frame], [f"{u} {AU_NAMES[u]}" for u in again.clip.codec.units])
     assert repr(e.map.scatter.annotations()["annotations"]) == repr(arrow(e.map.plane, again.vector))
     assert e.map.drawn[0].name == again.voice.corpus.name and list(e.map.drawn[1]) == [n for n, _ in wish.voices]
-    line = preset(weights, wish.strength, wish.mapper)
+    line = preset(weights, wish.strength, wish.mapper, wish.regions)
     assert e.presets.now == line and e.presets.list.value in ("", line)
     assert read_weights(line.split("|")[0], [n for n in weights if n not in dict(wish.voices)], list(dict(wish.voices))) == weights
+    told = read_preset(line, [n for n in weights if n not in dict(wish.voices)], list(dict(wish.voices)))
+    assert (told["strength"], told["regions"]) == (wish.strength, wish.regions)
     assert all(f"<b>{n}:</b>" in e.voices.line.value for n, _ in wish.voices)
     assert code(wish, "edited.mp4").replace("'", "&#x27;") in e.output.code.value.replace("&quot;", '"')
     kept = set(map(str, e.uploads.folder.glob("*"))) if e.uploads.folder.exists() else set()

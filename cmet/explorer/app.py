@@ -17,8 +17,9 @@ import ipywidgets as w
 from ..core import CmetError
 from ..edit.caution import listened
 from .export import make, new_name
-from .panels import Map, Output, Presets, Settings, Voices, code
+from .panels import Map, Output, Parts, Presets, Settings, Voices, code
 from .preview import PORTRAIT, Scene, View, Wish
+from .regions import both_sides, told_regions
 from .upload import Uploads, example_faces
 from .voices import balanced, preset, read_preset, read_weights, spell, voice_name
 from .widgets import STYLE, Bars, Emotions, Faces, note, tell
@@ -62,7 +63,7 @@ def certainty(view:View) -> dict:  # of one line
 def words(view:View) -> str:
     "A vector in words, as HTML."
     if view.vector is None: return note("Move a slider, or type an expression.")
-    v, change, corpus = view.vector, view.change[view.frame], view.voice.corpus
+    v, corpus, change = view.vector, view.voice.corpus, both_sides(view.change, view.clip.face.shape[1])[view.frame]
     facts = {"Voice": describe(v, corpus, known(view)), **certainty(view)}
     if len(change) == len(AUS): facts["Face"] = describe(Vector(change, "face"), corpus, least=.25)
     rows = "".join(f'<div class="cmet-fact"><b>{k}:</b> {escape(text)}</div>' for k, text in facts.items())
@@ -104,7 +105,7 @@ def tidy(wish:Wish, names) -> Wish:  # names: emotions that the mapper's voices 
     "The same wish with a weight for each name and each own voice, and none for others."
     own, held = [n for n, _ in wish.voices], dict(wish.weights)
     weights = balanced({n: held.get(n, 0.) for n in [*names, *own]}, own)
-    return replace(wish, weights=tuple(weights.items()), strength=round(wish.strength, 2))
+    return replace(wish, weights=tuple(weights.items()), strength=round(wish.strength, 2), regions=told_regions(wish.regions))
 
 class Explorer:
     "Emotions on sliders, voices of one's own, and a face that follows."
@@ -121,7 +122,7 @@ class Explorer:
         self.names, self.sources = tuple(self.scene.voice(mapper).parts), [PORTRAIT, *example_faces()]
         weights = read_weights(expression, self.names)
         self.state = Wish(tuple(weights.items()), strength, 20, str(source), mapper, codec)
-        self.emotions, self.settings, self.presets = (kind(self.lock) for kind in (Emotions, Settings, Presets))
+        self.emotions, self.settings, self.presets, self.parts = (kind(self.lock) for kind in (Emotions, Settings, Presets, Parts))
         self.voices, self.faces, self.bars, self.map, self.output = Voices(), Faces(), Bars(), Map(), Output()
         self.saver, self.kept = Saver(self.output, folder), Path(folder)/"presets.txt"
         self.live = Latest(self._look, self._show, lambda error: self._mend(self.state, error))
@@ -150,6 +151,7 @@ class Explorer:
         own = [n for n, _ in self.state.voices]
         self.emotions.show(self.names, own, dict(self.state.weights))
         self.settings.show(self.state, self.sources, self.view and self.view.clip)
+        self.parts.show(self.state.regions, self.view is None or hasattr(self.view.clip.codec, "sided"))
 
     def _look(self, wish):
         try:
@@ -172,7 +174,8 @@ class Explorer:
             tell(self.line, self.trouble, bad=True)
             if new: self.put(weights=((new[-1], 1.),))
         for part in (self.bars, self.voices): part.show(view)
-        self.presets.show(preset(dict(view.wish.weights), view.wish.strength, view.wish.mapper), read_lines(self.kept))
+        line = preset(dict(view.wish.weights), view.wish.strength, view.wish.mapper, view.wish.regions)
+        self.presets.show(line, read_lines(self.kept))
         self.output.show_code(code(view.wish, "edited.mp4", self.corpus))
 
     def _mend(self, wish, error):
@@ -240,7 +243,8 @@ def connect(e:Explorer) -> None:
     "Tie what widgets ask for to the state."
     e.emotions.read = e.presets.chosen = lambda text: typed(e, text)
     e.emotions.weigh, e.emotions.drop = lambda name, k: weigh(e, name, k), lambda name: drop_voice(e, name)
-    e.settings.changed, e.presets.keep = e.put, lambda line: keep_preset(e, line)
+    e.settings.changed = e.parts.changed = e.put
+    e.presets.keep = lambda line: keep_preset(e, line)
     e.settings.upload.got = lambda files: bring_face(e, files)
     e.voices.upload.got = lambda files: bring_voice(e, Path(files[0][0]).stem, e.uploads.keep(files))
     e.voices.chosen = lambda name, files: bring_voice(e, name, files)
@@ -256,7 +260,7 @@ def layout(e:Explorer) -> w.Widget:
         return made
     head = lambda title: w.HTML(f'<div class="cmet-head" role="heading" aria-level="3">{title}</div>')
     s, moment = e.settings, w.VBox([e.settings.frame], layout=w.Layout(flex="1 1 auto", min_width="0"))
-    parts = [part("sets", head("Emotions"), e.emotions.widget, s.strength, e.presets.widget,
+    parts = [part("sets", head("Emotions"), e.emotions.widget, s.strength, e.parts.widget, e.presets.widget,
                   head("Voices of your own"), e.voices.widget, e.emotions.voices, e.voices.line, head("By what"), s.widget),
              part("face", head("Face"), e.faces.widget),
              part("sees", w.HBox([s.play, moment]), e.line, e.words, s.face),

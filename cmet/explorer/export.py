@@ -21,6 +21,7 @@ from ..core import CmetError
 from ..edit.pipeline import counted, doubted, face_change, find_face, provenance, save_edit
 from ..evaluate.judges import BLENDSHAPES
 from .preview import full
+from .regions import both_sides, by_region
 from .worker import Progress
 from ..face.action_units import AUS, FULL
 from ..io.claims import Taken, claimed
@@ -106,16 +107,16 @@ SHAPE_OF = {"AU01": "browInnerUp", "AU02": "browOuterUp", "AU04": "browDown", "A
 
 # %% ../../nbs/95_explorer/30_export.ipynb #30_export-015
 def arkit(
-    face,  # [T, 17] intensities, 0 to 5; NaN where there is no face
+    face,  # [T, 17] intensities, 0 to 5, or [T, 34] by halves, the right one first; NaN where there is no face
 ) -> np.ndarray:  # float [T, 52], 0 to 1, in the order of `SHAPES`
     "ARKit's weights for some action units; a frame without a face is a face at rest."
     pull = (np.nan_to_num(np.asarray(face, float), nan=0.)/FULL).clip(0, 1)
-    if pull.ndim != 2 or pull.shape[1] != len(AUS):
+    if pull.ndim != 2 or pull.shape[1] not in (len(AUS), 2*len(AUS)):
         raise CmetError(f"face of shape {pull.shape}", f"use [frames, {len(AUS)}]")
-    out = np.zeros((len(pull), len(SHAPES)))
+    out, right, left = np.zeros((len(pull), len(SHAPES))), pull[:, :len(AUS)], pull[:, -len(AUS):]
     for k, unit in enumerate(AUS):
-        for side in ("", "Left", "Right"):
-            if (name := SHAPE_OF[unit] + side) in SHAPES: out[:, SHAPES.index(name)] = pull[:, k]
+        for side, half in {"": (left + right)/2, "Left": left, "Right": right}.items():
+            if (name := SHAPE_OF[unit] + side) in SHAPES: out[:, SHAPES.index(name)] = half[:, k]
     return out
 
 # %% ../../nbs/95_explorer/30_export.ipynb #30_export-018
@@ -130,25 +131,29 @@ def save_arkit(path, face, fps:float, title:str="") -> Path:  # face: [T, 17]
     return Path(path)
 
 # %% ../../nbs/95_explorer/30_export.ipynb #30_export-023
-def whole(source, codec, voice, vector, strength:float, bar):  # source: VideoSource, voice: Voice
-    "Track, face [T, D] and change [T, D] of all of a video."
+def whole(source, codec, voice, vector, strength:float, bar, regions=()):  # source: VideoSource, voice: Voice
+    "Track, face [T, D] and change [T, D], or [T, 2D] by halves, of all of a video."
     track = find_face(codec, source, bar)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of frames without a face; they stay as they are
-        return track, codec.encode(track), face_change(voice.mapper, vector, codec, track, strength)
+        change = face_change(voice.mapper, vector, codec, track, strength)
+        return track, codec.encode(track), by_region(change, codec, regions)
 
 def save_film(
     path,  # the mp4 to write; a JSON beside it says what made it
     source, codec, voice, vector,  # VideoSource, face codec, Voice, Vector
     strength:float, bar,  # bar: has `update` and `set_description`, as tqdm and `Progress` have
     to=(), alone:bool=False,  # sound files of one's own voices in the vector; is one of them all there is?
+    regions=(),  # of `told_regions`
 ) -> Path:
     "The whole video, edited; what `edit_video` would write."
-    track, _, change = whole(source, codec, voice, vector, strength, bar)
+    track, _, change = whole(source, codec, voice, vector, strength, bar, regions)
     encoder = speech_encoder(voice.mapper.encoder or "egemaps")
     doubt = doubted(voice.mapper, vector, encoder, strength, to if alone else ())
-    story = provenance(source, vector, voice.mapper, codec, voice.corpus, encoder, strength, change, doubt, to=to)
-    sided = codec.sided(change) if hasattr(codec, "sided") else change  # contempt is one-sided
+    mean = both_sides(change, codec.dim)
+    story = provenance(source, vector, voice.mapper, codec, voice.corpus, encoder, strength, mean, doubt, to=to)
+    story |= {"regions": dict(regions)}
+    sided = codec.sided(change) if hasattr(codec, "sided") and change is mean else change  # contempt is one-sided
     frames = codec.edit_stream(counted(source.frames(), bar, "editing"), track, sided)
     return save_edit(check_output(path, [source.path]), source, frames, story)
 
@@ -162,12 +167,14 @@ def _strip(path, view, bar):
 def _film(path, view, bar):
     used, own = {n for n, k in view.wish.weights if k}, dict(view.wish.voices)
     files, alone = [f for n in own if n in used for f in own[n]], len(used) == 1 and used <= set(own)
-    return save_film(path, open_video(view.clip.path), view.clip.codec, view.voice, view.vector, view.wish.strength, bar, files, alone)
+    return save_film(path, open_video(view.clip.path), view.clip.codec, view.voice, view.vector, view.wish.strength, bar, files, alone,
+                     view.wish.regions)
 
 def _table(save, path, view, bar):
     source = open_video(view.clip.path)
-    _, face, change = whole(source, view.clip.codec, view.voice, view.vector, view.wish.strength, bar)
-    return save(path, face + change, float(source.fps))
+    _, face, change = whole(source, view.clip.codec, view.voice, view.vector, view.wish.strength, bar, view.wish.regions)
+    if save is save_units: change = both_sides(change, face.shape[1])  # OpenFace has one number for both sides
+    return save(path, np.tile(face, change.shape[1]//face.shape[1]) + change, float(source.fps))
 
 def make(
     path,  # its ending says what: .png, .gif, .mp4, .csv, .json

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core import builtin
 from ..face.codecs import face_codec
+from .regions import by_region
 from .voices import Voice, open_voice
 from ..io.media import open_video
 from ..vectors.vector import Vector
@@ -58,10 +59,10 @@ def moment(track, i:int):
     rows = {k: v[i:i + 1] for k, v in getattr(track, "__dict__", {}).items() if np.ndim(v) == 2 and len(v) == len(track)}
     return replace(track, **rows) if rows and is_dataclass(track) else None
 
-def editor(codec, frames, track):  # -> function: (i, delta [D]) -> uint8 [h, w, 3]
+def editor(codec, frames, track):  # -> function: (i, delta [D], or [2D] by halves) -> uint8 [h, w, 3]
     "A function that edits one frame of a clip at a time."
     from cmet.face.mesh import MeshCodec, Writers, checked
-    sided = getattr(codec, "sided", lambda delta: delta)  # contempt is one-sided
+    sided = lambda d: codec.sided(d) if hasattr(codec, "sided") and d.shape[1] == codec.dim else d  # contempt is one-sided
     if not isinstance(codec, MeshCodec):
         part = lambda i: moment(track, i) or codec.track([frames[i]])
         return lambda i, d: next(iter(codec.edit_stream([frames[i]], part(i), sided(d[None])))) if d.any() else frames[i]
@@ -145,13 +146,14 @@ class Wish:
     mapper: str = "auto"
     codec: str = "mesh"
     voices: tuple = ()  # pairs (name, sound files): one's own
+    regions: tuple = ()  # pairs (part of the face, factor), as `told_regions` gives them
 
 @dataclass
 class View:
     "What there is to show."
     before: np.ndarray  # uint8 [h, w, 3]
     after: np.ndarray  # uint8 [h, w, 3]
-    change: np.ndarray  # float32 [T, D] of the whole clip
+    change: np.ndarray  # float32 [T, D] of the whole clip, or [T, 2D] by halves
     vector: Vector|None
     clip: Clip
     voice: Voice
@@ -191,7 +193,7 @@ class Scene:
             own[name] = voice.listen(name, files)
         clip = self.clip(wish.source, wish.codec)
         vector, i = voice.vector(dict(wish.weights), own), min(wish.frame, len(clip) - 1)
-        change = voice.change(vector, clip.face, wish.strength)
+        change = by_region(voice.change(vector, clip.face, wish.strength), clip.codec, wish.regions)
         fine, rough = (self.took.get((wish.codec, coarse), 0) for coarse in (False, True))
         if fine > SLOW: self.say("drawing …")
         for coarse in [True]*(fine > max(SLOW, 2*rough)) + [False]:

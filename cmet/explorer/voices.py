@@ -18,6 +18,7 @@ import numpy as np
 from ..core import ALIASES, EMOTIONS, CmetError, canonical
 from ..edit.caution import in_words, listened
 from ..edit.request import fitted_mapper, hearing, wanted_vector
+from .regions import PARTS, told_regions
 from ..vectors.grammar import linear, written
 from ..vectors.vector import Vector, combine, pool_vector
 
@@ -133,21 +134,23 @@ def spell(
     return written(dict(rows)) if rows else ""
 
 # %% ../../nbs/95_explorer/05_voices.ipynb #05_voices-021
-def preset(weights:dict, strength:float, mapper:str="auto") -> str:
+def preset(weights:dict, strength:float, mapper:str="auto", regions=()) -> str:
     "An emotion as a line of text."
-    return f"{spell(weights) or '0*neutral'} | strength {strength:g}" + (f" | mapper {mapper}" if mapper != "auto" else "")
+    more = ([("mapper", mapper)] if mapper != "auto" else []) + [(name, f"{k:g}") for name, k in regions]
+    return " | ".join([spell(weights) or "0*neutral", f"strength {strength:g}", *(f"{k} {v}" for k, v in more)])
 
 def read_preset(
     line:str,  # "happy - 0.5*sad | strength 1.5"
     names, own=(),  # as in `read_weights`
-) -> dict:  # weights, and strength and mapper where they are said
+) -> dict:  # weights; strength and mapper where they are said; regions where anything is said beside the weights
     "What a line of text sets; `CmetError` for what is none."
     text, *rest = line.split("|")
-    out = {"weights": read_weights(text, names, own)}
+    out, kinds = {"weights": read_weights(text, names, own)}, dict.fromkeys(PARTS, float) | {"strength": float, "mapper": str}
     for part in rest:
         key, _, value = part.strip().partition(" ")
-        try: out[key] = {"strength": float, "mapper": str}[key](value.strip())
+        try: out[key] = kinds[key](value.strip())
         except (KeyError, ValueError) as e:
             raise CmetError(f"cannot read {part.strip()[:40]!r}", 'write "happy - 0.5*sad | strength 1.5"') from e
     if not -1 <= out.get("strength", 1) <= 3: raise CmetError(f"strength {out['strength']:g}", "use -1 to 3")
-    return out
+    parts = {name: out.pop(name) for name in PARTS if name in out}
+    return out | ({"regions": told_regions(parts)} if rest else {})

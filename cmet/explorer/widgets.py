@@ -16,6 +16,7 @@ import ipywidgets as w
 import numpy as np
 
 from ..core import CmetError
+from .regions import both_sides
 from .voices import MOST, read_weights, spell
 from ..io.pictures import colour
 from ..viz.figures import AU_NAMES
@@ -188,9 +189,10 @@ class Bars:
     def __init__(self): self.widget = w.HTML()
     def show(self, view) -> None:  # a `View`
         "The change of the frame that is seen."
-        units = getattr(view.clip.codec, "units", None) or range(1, view.change.shape[1] + 1)
+        change = both_sides(view.change, view.clip.face.shape[1])[view.frame]
+        units = getattr(view.clip.codec, "units", None) or range(1, len(change) + 1)
         names = [f"{u} {AU_NAMES[u]}" if u in AU_NAMES else f"number {u}" for u in units]
-        self.widget.value = bars(view.change[view.frame], names)
+        self.widget.value = bars(change, names)
 
 # %% ../../nbs/95_explorer/40_widgets.ipynb #40_widgets-020
 STYLE = """<style>
