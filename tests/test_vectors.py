@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from cmet.core import CmetError, find_data
-from cmet.corpus.corpus import make_corpus
+from cmet.corpus.corpus import make_corpus, read_corpus
 from cmet.vectors.grammar import LONGEST, linear, written
 from cmet.vectors.vector import Vector, bootstrap, compose, cosine, direction, feature_unit, norm_interval, pool
 
@@ -263,3 +263,18 @@ def test_the_weight_of_a_wish_goes_by_emotion_not_by_the_name_of_a_pool():
     assert v.weight == 2, "they are two emotions"
     assert {p.emotion for _, p in v.terms} == set(c.emotions) and all(
         (c.clips["emotion"].to_numpy()[p.rows] == p.emotion).all() for _, p in v.terms)
+
+
+def test_the_probe_reads_what_scikit_learn_reads():
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.model_selection import GroupKFold, permutation_test_score
+
+    from cmet.vectors.uncertainty import probe, residual
+    studio = read_corpus("studio")
+    x, label, keep, _ = residual(studio, "speaker")
+    sentence = studio.clips["sentence"].astype(str).to_numpy()[keep]
+    ours, ridge = probe(studio, "speaker", shuffles=10), RidgeClassifier(alpha=.1*(x**2).sum()/len(x))
+    theirs, shuffled, _ = permutation_test_score(ridge, x, label, groups=sentence, cv=GroupKFold(5), n_permutations=10,
+                                                 scoring="balanced_accuracy", random_state=0)
+    assert abs(ours.recall - theirs) < .05 and ours.found == (theirs > shuffled.max())
+    assert abs(np.mean(ours.chance) - shuffled.mean()) < .05
