@@ -74,6 +74,31 @@ def test_every_command_explains_itself(command, capsys):
     assert stop.value.code == 0 and "usage: cmet " + command in capsys.readouterr().out
 
 
+def test_help_lists_what_there_is(monkeypatch, capsys):
+    "Also what has joined since; and the other helps do not look."
+    from cmet.face.codecs import CODECS
+    from cmet.mappers.registry import MAPPERS
+    from cmet.speech.encoders import ENCODERS
+    monkeypatch.setitem(CODECS, "newest", object)
+    shown = {}
+    for command in "edit", "encode", "train":
+        with pytest.raises(SystemExit): main([command, "--help"])
+        shown[command] = capsys.readouterr().out.split()
+    named = {c: {w.strip(",.") for w in words} for c, words in shown.items()}
+    assert {"newest", *CODECS, *ENCODERS} <= named["encode"] and {"newest", *MAPPERS, *ENCODERS} <= named["edit"]
+    assert set(MAPPERS) <= named["train"]
+    monkeypatch.setattr(cli.Help, "_expand_help", lambda *_: 1/0)
+    assert all(isinstance(a, cli.argparse.Action) for a in parser()._actions), "made without a look"
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["crop", "--help"]])
+def test_help_at_once(argv):
+    "No registry is loaded for a help that lists none."
+    code = f"import sys; from cmet.cli import main\ntry: main({argv})\nexcept SystemExit: print('LOADED', *[m for m in sys.modules if 'encoders' in m])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "LOADED"
+
+
 def test_every_option_of_edit_has_help():
     edit = parser()._subparsers._group_actions[0].choices["edit"]
     assert all(a.help for a in edit._actions)

@@ -1,0 +1,128 @@
+"""Several strengths in one video, the preview, and a folder of videos."""
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_edit import FACE, One, Toy, corpus, talk  # noqa: F401
+
+from cmet.cli import main
+from cmet.core import CmetError
+from cmet.edit import edit_folder, edit_video, preview
+from cmet.edit.pipeline import LABEL
+from cmet.io.media import read_video, write_video
+
+
+@pytest.fixture
+def words(corpus): return dict(vector="happy - neutral", mapper=One(), corpus=corpus, codec=Toy())  # noqa: F811
+
+
+@pytest.fixture
+def films(talk):  # noqa: F811
+    folder = talk.parent/"films"
+    (folder/"deep").mkdir(parents=True)
+    shutil.copy(talk, folder/"a.mp4")
+    Image.fromarray(FACE).save(folder/"deep"/"b.png")
+    (folder/"bad.mp4").write_text("no film")
+    (folder/"notes.txt").write_text("not even by name")
+    return folder
+
+
+def everything(folder): return {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file() and p.name != ".cmet"}
+
+
+def test_strengths_side_by_side(talk, words):  # noqa: F811
+    "The toy codec brightens by ten times the strength: each column is what it would be alone."
+    out = edit_video(talk, talk.parent/"row.mp4", **words, strength=[0, 1, 4])
+    alone = edit_video(talk, talk.parent/"one.mp4", **words, strength=4)
+    (row, _), (one, _), story = read_video(out), read_video(alone), json.loads(out.with_suffix(".json").read_text("utf-8"))
+    h, w = FACE.shape[:2]
+    assert row.shape == (20, h + 28, 3*w, 3) and story["strength"] == [0, 1, 4]
+    light = [np.median(row[:, 28:, k*w:(k + 1)*w].astype(float) - read_video(talk)[0]) for k in range(3)]
+    assert np.abs(np.subtract(light, [0, 10, 40])).max() <= 2
+    assert np.abs(row[:, 28:, 2*w:].astype(float) - one).mean() < 2
+    assert [m[0] for m in story["codec"]["mean_change"]][2] == pytest.approx(json.loads(alone.with_suffix(".json").read_text())["codec"]["mean_change"][0])
+    assert json.loads(alone.with_suffix(".json").read_text("utf-8"))["strength"] == 4, "one is a number, as ever"
+
+
+@pytest.mark.parametrize("several", [[], [1, 9], [1, "x"], [1]*9])
+def test_strengths_that_cannot_be(talk, words, several):  # noqa: F811
+    with pytest.raises(CmetError): edit_video(talk, talk.parent/"row.mp4", **words, strength=several)
+    assert not (talk.parent/"row.mp4").exists()
+
+
+def test_a_preview_is_a_picture_and_no_video(talk, words):  # noqa: F811
+    out = preview(talk, talk.parent/"x.mp4", **words, strength=[1, 4])
+    assert out == talk.parent/"x.png" and not (talk.parent/"x.mp4").exists() and words["codec"].__class__ is Toy
+    picture = Image.open(out)
+    assert picture.info["Comment"] == LABEL and picture.height > 3*FACE.shape[0]*min(1, 480/FACE.shape[1]), "unedited and both strengths"
+    before = out.read_bytes()
+    with pytest.raises(CmetError, match="exists"): preview(talk, talk.parent/"x.mp4", **words)
+    assert out.read_bytes() == before and preview(talk, out, **words, force=True) == out and out.read_bytes() != before
+
+
+def test_a_folder_is_edited_once_and_bad_files_are_named(films, words):
+    out, table = films.parent/"out", films.parent/"out.rejected.csv"
+    made, had, lost = edit_folder(films, out, **words)
+    assert (made, had, [name for name, _ in lost]) == (2, 0, ["bad.mp4"])
+    assert (out/"a.mp4").is_file() and (out/"deep"/"b.mp4").is_file() and not (out/"bad.mp4").exists()
+    assert list(csv.reader(table.open(encoding="utf-8")))[1][0] == "bad.mp4"
+    before = everything(out)
+    assert edit_folder(films, out, **words)[:2] == (0, 2) and everything(out) == before
+    (out/"a.mp4").unlink()  # as if it had been killed between the two
+    (out/"a.json").unlink()
+    assert edit_folder(films, out, **words)[:2] == (1, 1)
+    (films/"bad.mp4").unlink()
+    assert edit_folder(films, out, **words) == (0, 2, []) and not table.exists()
+
+
+def test_a_folder_of_another_request_is_left_alone(films, words):
+    out = films.parent/"out"
+    edit_folder(films, out, **words)
+    before = everything(films.parent)
+    with pytest.raises(CmetError, match="another request"): edit_folder(films, out, **words, strength=2)
+    assert everything(films.parent) == before
+    assert edit_folder(films, out, **words, strength=2, force=True)[0] == 2
+
+
+def test_a_stopped_folder_goes_on(films, words):
+    class Stops(Toy):
+        def track(self, frames): raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt, match="goes on"): edit_folder(films, films.parent/"out", **words | {"codec": Stops()})
+    assert not (films.parent/"out").exists(), "nothing was finished, so nothing is left"
+    assert edit_folder(films, films.parent/"out", **words)[0] == 2
+
+
+def test_folders_that_cannot_be(films, words, tmp_path):
+    (empty := tmp_path/"empty").mkdir()
+    shutil.copy(films/"a.mp4", films/"a.mov")
+    (only := tmp_path/"only").mkdir()
+    (only/"bad.mp4").write_text("no film")
+    (tmp_path/"mine.rejected.csv").write_text("mine")
+    (mine := tmp_path/"one").mkdir()
+    shutil.copy(films/"a.mp4", mine)
+    before = everything(tmp_path)
+    for folder, out, match in ((empty, "out", "no videos"), (films, "out", "would both become"), (films, "out.mp4", "no folder"),
+                               (films, "films", "is the input's"), (only, "out", "bad.mp4"), (mine, "mine", "not of the kit's making")):
+        with pytest.raises(CmetError, match=match): edit_folder(folder, tmp_path/out, **words)
+    assert everything(tmp_path) == before and not (tmp_path/"out").exists()
+
+
+def test_the_command(films, capsys):
+    "Bad requests on a folder end with one line and leave nothing; a preview is of one video."
+    before = everything(films.parent)
+    for argv in (["--preview"], ["--strength", "1", "x"], ["--strength", "9"]):
+        assert main(["edit", str(films), "--vector", "happy", "-o", str(films.parent/"o"), *argv]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert everything(films.parent) == before and not (films.parent/"o").exists()
+
+
+def test_the_command_on_a_folder(films, capsys):
+    "The real codec: a folder without a face in it is wrong input, as for `cmet encode`."
+    grey = films.parent/"grey"
+    grey.mkdir()
+    write_video(grey/"g.mp4", np.full((4, 64, 64, 3), 99, np.uint8), 25)
+    assert main(["edit", str(grey), "--vector", "happy", "-o", str(films.parent/"o")]) == 2
+    assert "g.mp4" in capsys.readouterr().err and not (films.parent/"o").exists()
