@@ -22,7 +22,7 @@ from .preview import PORTRAIT, Scene, View, Wish
 from .regions import both_sides, told_regions
 from .upload import Uploads, example_faces
 from .voices import balanced, preset, read_preset, read_weights, spell, voice_name
-from .widgets import STYLE, Bars, Emotions, Faces, note, tell
+from .widgets import STYLE, Bars, Emotions, Faces, Names, note, tell
 from .worker import Cancelled, Latest
 from ..face.action_units import AUS
 from ..io.files import atomic, make_folder
@@ -269,6 +269,6 @@ def layout(e:Explorer) -> w.Widget:
              part("out", head("Take away"), e.output.widget)]
     grid = w.Box(parts)
     grid.add_class("cmet-page")
-    page = w.VBox([w.HTML(STYLE), e.emotions.box, e.emotions.line, grid], layout=w.Layout(padding="4px 10px"))
+    page = w.VBox([w.HTML(STYLE), Names(), e.emotions.box, e.emotions.line, grid], layout=w.Layout(padding="4px 10px"))
     page.add_class("cmet")
     return page

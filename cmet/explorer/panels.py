@@ -20,7 +20,7 @@ from .preview import PORTRAIT, Wish
 from .regions import MOST_OF, PARTS, told_regions
 from .upload import Upload, example_voices
 from .voices import spell
-from .widgets import LEFT, STEP, WIDE, Choice, Moment, Number, Quiet, note, tint, turn_to
+from .widgets import LEFT, PLAIN, STEP, WIDE, Choice, Moment, Number, Quiet, note, tint, turn_to
 from ..face.codecs import CODECS
 from ..mappers.registry import MAPPERS
 from ..viz.maps import plane
@@ -97,8 +97,8 @@ class Settings:
     "What is edited, by what, and how much: shows a wish, and asks for another."
     def __init__(self, turn=None):  # the lock of the state
         self.changed, self.quiet = lambda **change: None, Quiet()
-        self.strength = Number(1, min=-1, max=3, step=STEP, description="strength", layout=WIDE, style=LEFT)
-        self.frame = Moment(0, 0, 1, description="moment", layout=WIDE, style={"description_width": "auto"})
+        self.strength = Number(1, min=-1, max=3, step=STEP, description="strength", layout=WIDE, style=LEFT | PLAIN)
+        self.frame = Moment(0, 0, 1, description="moment", layout=WIDE, style={"description_width": "auto"} | PLAIN)
         self.play = w.Play(0, min=0, max=1, repeat=True, show_repeat=False, layout=w.Layout(width="84px"))
         self.link = w.jslink((self.play, "value"), (self.frame, "value"))
         self.source, self.mapper, self.codec = (Choice(description=n, layout=WIDE, style=LEFT) for n in ("face", "mapper", "codec"))
@@ -137,7 +137,7 @@ class Parts:
     "A slider for each region and side of the face, put away until somebody wants them."
     def __init__(self, turn=None):  # the lock of the state
         self.changed, self.quiet = lambda **change: None, Quiet()
-        self.sliders = {n: Number(1, min=0, max=MOST_OF, step=STEP, description=n, layout=WIDE, style=LEFT) for n in PARTS}
+        self.sliders = {n: Number(1, min=0, max=MOST_OF, step=STEP, description=n, layout=WIDE, style=LEFT | PLAIN) for n in PARTS}
         self.button = w.ToggleButton(description="Parts of the face", icon="sliders", layout=w.Layout(width="auto"),
                                      tooltip="brows, eyes, mouth, left and right, each with its own strength")
         self.box = w.VBox(list(self.sliders.values()), layout=w.Layout(display="none"))
