@@ -182,7 +182,7 @@ def bars(
     for name, x in zip(names, np.nan_to_num(change)):
         size, side = min(abs(x)/most, 1)*50, "left" if x >= 0 else "right"
         rows.append(f'<span>{escape(name)}</span><i><b class="{"up" if x >= 0 else "down"}" '
-                    f'style="{side}:50%;width:{size:.1f}%"></b></i><span>{x:+.1f}</span>')
+                    f'style="{side}:50%;width:{size:.1f}%"></b></i><span>{round(float(x), 1) + 0.:+.1f}</span>')
     said = ", ".join(f"{n} {x:+.1f}" for n, x in zip(names, change) if abs(x) >= .5) or "nothing"
     return f'<div class="cmet-bars" role="img" aria-label="changes by {escape(said)}">{"".join(rows)}</div>'
 
