@@ -342,6 +342,17 @@ def test_bf16_is_near(tiny):
     assert 0 < np.abs(exact - rough).max() < .05 and rough.dtype == np.float32
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_weights_from_a_file_run_in_bfloat16_where_the_machine_is_made_for_it(tiny, small, tmp_path, monkeypatch, fast):
+    from cmet.edtalk import codec
+    monkeypatch.setattr(codec, "fast_bf16", lambda device: fast)
+    torch.save({"gen": small}, tmp_path/"EDTalk.pt")
+    kind = lambda c: c.model.decoder.start.dtype
+    assert kind(EDTalkCodec(tmp_path/"EDTalk.pt", device="cpu")) == (torch.bfloat16 if fast else torch.float32)
+    assert kind(EDTalkCodec(tmp_path/"EDTalk.pt", device="cpu", bf16=not fast)) == (torch.float32 if fast else torch.bfloat16)
+    assert kind(EDTalkCodec(tiny, device="cpu")) == torch.float32  # it belongs to somebody else
+
+
 def test_any_size_goes_in_and_comes_out(tiny):
     codec = EDTalkCodec(tiny, device="cpu", crop=False)
     frames = clip(3, 100)

@@ -13,7 +13,7 @@ from itertools import chain, islice
 import numpy as np
 import torch
 
-from ..core import CmetError, device as pick_device
+from ..core import CmetError, device as pick_device, fast_bf16
 from .model import EDTalk, Identity, open_edtalk
 from .network import PARTS, channels
 from ..face.codecs import FaceCodec
@@ -137,13 +137,15 @@ class EDTalkCodec(FaceCodec):
     def __init__(self,
                  model=None,  # an `EDTalk`, or a file of its weights; None: the published ones (assets)
                  device:str|None=None,  # "cpu", "cuda"…; None: the best one present
-                 bf16:bool=False, compile:bool=False,
+                 bf16:bool|None=None,  # in bfloat16? None: if the weights are opened here and the machine is made for it
+                 compile:bool=False,
                  batch:int|None=None,  # frames at once; None: what fits
                  identity:int=0,  # the frame that stands for the person
                  crop:bool=True,  # False: the frames are square and show the face as EDTalk wants it
                  which:str|None=None,  # "largest", "left", "right": whose face, if there are several
                 ):
         self.device, self.identity, self.crop, self.which = pick_device(device), identity, crop, which
+        if bf16 is None: bf16 = not isinstance(model, EDTalk) and fast_bf16(self.device)
         model = model if isinstance(model, EDTalk) else open_edtalk(model)
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
         self.batch = batch or batch_size(model.size, self.device, bf16)
