@@ -56,6 +56,17 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(argv, tmp_path):
         run.stderr.close()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has a device without room")
+@pytest.mark.parametrize("argv", [["--help"], ["audit", "d"], ["assets", "list"]])
+def test_output_that_finds_no_room_is_one_line(argv, tmp_path):
+    for k in range(3):
+        (tmp_path/"d"/f"s{k}"/"happy").mkdir(parents=True)
+        (tmp_path/"d"/f"s{k}"/"happy"/"a.wav").touch()
+    with open("/dev/full", "w") as full:
+        run = subprocess.run([sys.executable, "-m", "cmet", *argv], stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert (run.returncode, run.stderr) == (2, "cmet: no space left on the disk: choose another folder, or make room\n")
+
+
 def test_the_pipe_of_a_worker_is_another_matter(monkeypatch):
     def lost(args): raise BrokenPipeError
     monkeypatch.setitem(cli.COMMANDS, "audit", (lost, cli.audit_arguments))

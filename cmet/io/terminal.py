@@ -60,7 +60,7 @@ def _unread() -> bool:
     except (AttributeError, OSError, ValueError): return False  # Windows, or a notebook's own stream
 
 @contextmanager
-def piped():
+def piped():  # `CmetError` where there is no room for it
     "What is printed has been taken when this ends, or nobody wants it any more."
     try:
         try: yield
@@ -69,7 +69,7 @@ def piped():
         said = None if isinstance(e, BrokenPipeError) else lacking(e)
         if not said and not (isinstance(e, BrokenPipeError) and _unread()): raise  # it was another pipe, that of a worker
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more when it ends
-        if said: print(f"cmet: {said}", file=sys.stderr); sys.exit(2)
+        if said: raise said from e
 
 # %% ../../nbs/10_io/90_terminal.ipynb #90_terminal-030
 class Listed(str):
