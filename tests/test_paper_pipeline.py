@@ -37,19 +37,29 @@ def files(tmp_path_factory):
     return d
 
 
+def edited(files, out, video, *more):
+    "`cmet edit` as the paper would: the exit status and the output's path."
+    return main(["edit", str(files/video), "--codec", "edtalk", "--mapper", "cmet-official", "--to", str(files/"to"),
+                 "--from", str(files/"from"), "-o", str(out), *more]), out
+
+
 @pytest.fixture
 def command(files, monkeypatch, tmp_path):
-    "Runs `cmet edit` as the paper would; gives the exit status and the output's path."
+    "Runs it."
     monkeypatch.setattr(cmet.io.assets, "asset", lambda name: files/name)
-    def run(video="talk.mp4", *more):
-        out = tmp_path/"out.mp4"
-        return main(["edit", str(files/video), "--codec", "edtalk", "--mapper", "cmet-official", "--to", str(files/"to"),
-                     "--from", str(files/"from"), "-o", str(out), *more]), out
-    return run
+    return lambda video, *more: edited(files, tmp_path/"out.mp4", video, *more)
 
 
-def test_in_one_command(command, files):
-    status, out = command()
+@pytest.fixture(scope="module")
+def plain(files, tmp_path_factory):
+    "What it makes without any option."
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cmet.io.assets, "asset", lambda name: files/name)
+        return edited(files, tmp_path_factory.mktemp("plain")/"out.mp4", "talk.mp4")
+
+
+def test_in_one_command(plain, files):
+    status, out = plain
     story, before, after = json.loads(out.with_suffix(".json").read_text()), open_video(files/"talk.mp4"), open_video(out)
     assert status == 0 and (after.n_frames, after.size, after.fps) == (15, before.size, before.fps) and after.has_audio
     assert story["codec"]["name"] == "edtalk" and story["mapper"]["corpus"] == "MEAD"
@@ -71,7 +81,7 @@ def test_codecs_differ_in_one_flag(files, tmp_path, monkeypatch):
     assert steps[:len(steps)//2] == steps[len(steps)//2:] and len(steps) == 10
 
 
-def test_lips_from_sound_become_the_sound(command, files):
+def test_lips_from_sound_become_the_sound(command, plain, files):
     said = demo_speech("happy")[0]
     status, out = command("talk.mp4", "--lips", str(said))
     story = json.loads(out.with_suffix(".json").read_text())
@@ -79,7 +89,7 @@ def test_lips_from_sound_become_the_sound(command, files):
     heard, want = read_audio(out), read_audio(said)
     n = min(len(heard), len(want))
     assert np.corrcoef(heard[:n], want[:n])[0, 1] > .9
-    other, own = read_video(out)[0], read_video(command("talk.mp4", "--force")[1])[0]
+    other, own = read_video(out)[0], read_video(plain[1])[0]
     assert (other != own).any(), "other lips, another picture"
 
 
@@ -142,5 +152,5 @@ def test_hostile_weights_stop_the_command(command, files, capsys, tmp_path, monk
         def __reduce__(self): return exec, ("raise SystemExit",)
     torch.save({"gen": Trap()}, tmp_path/"bad.pt")
     monkeypatch.setattr(cmet.io.assets, "asset", lambda name: tmp_path/"bad.pt" if name == "EDTalk.pt" else files/name)
-    status, out = command()
+    status, out = command("talk.mp4")
     assert status == 2 and "exec" in capsys.readouterr().err and not out.exists()
