@@ -22,7 +22,7 @@ from torch import nn
 from ..align import AudioTokenizer, VisualTokenizer
 from ..core import CmetError, sha256
 from ..io.tensors import load_published, unwrap
-from .layers import Block, Config, preset, sinusoids
+from .layers import Block, Config, Dropout, preset, sinusoids
 
 _all_ = ["Config", "preset"]
 
@@ -34,7 +34,7 @@ class CrossModalTransformer(nn.Module):
         self.config = c = config or Config()
         self.visual = VisualTokenizer(c.face, c.width, c.tokenizer)
         self.audio = AudioTokenizer(c.speech, c.width)
-        self.segment, self.drop = nn.Parameter(torch.randn(3, c.width)), nn.Dropout(c.dropout)
+        self.segment, self.drop = nn.Parameter(torch.randn(3, c.width)), Dropout(c.dropout)
         self.register_buffer("position", sinusoids(c.window, c.width), persistent=False)
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
         self.head = nn.Sequential(nn.Linear(c.width, c.face), nn.GELU(), nn.Linear(c.face, c.face))
