@@ -57,25 +57,52 @@ def test_a_preview_is_a_picture_and_no_video(talk, words):  # noqa: F811
     out = preview(talk, talk.parent/"x.mp4", **words, strength=[1, 4])
     assert out == talk.parent/"x.png" and not (talk.parent/"x.mp4").exists() and words["codec"].__class__ is Toy
     picture = Image.open(out)
-    assert picture.info["Comment"] == LABEL and picture.height > 3*FACE.shape[0]*min(1, 480/FACE.shape[1]), "unedited and both strengths"
+    assert picture.info["Comment"] == LABEL and picture.width > 3*FACE.shape[1] and picture.height > 3*FACE.shape[0], "unedited and both strengths, three moments"
     before = out.read_bytes()
     with pytest.raises(CmetError, match="exists"): preview(talk, talk.parent/"x.mp4", **words)
     assert out.read_bytes() == before and preview(talk, out, **words, force=True) == out and out.read_bytes() != before
 
 
+def test_a_preview_looks_at_the_face():
+    "Where the codec says where it is: a square around it, inside the picture."
+    from types import SimpleNamespace
+
+    from cmet.edit.more import _face
+    face = SimpleNamespace(points=np.array([[[300., 100, 0], [340, 150, 0]], [[np.nan]*3]*2]))
+    rows, columns = _face([face], (400, 640))
+    assert (rows.start, rows.stop, columns.start, columns.stop) == (80, 170, 275, 365)
+    near = SimpleNamespace(points=np.array([[[0., 0, 0], [40, 50, 0]]]))
+    assert _face([near], (60, 60))[0] == slice(0, 60) and _face([[1.]], (60, 60)) == (slice(None), slice(None))
+
+
 def test_a_folder_is_edited_once_and_bad_files_are_named(films, words):
     out, table = films.parent/"out", films.parent/"out.rejected.csv"
-    made, had, lost = edit_folder(films, out, **words)
-    assert (made, had, [name for name, _ in lost]) == (2, 0, ["bad.mp4"])
+    told = edit_folder(films, out, **words)
+    assert (told["made"], told["had"], [name for name, _ in told["lost"]]) == (2, 0, ["bad.mp4"])
     assert (out/"a.mp4").is_file() and (out/"deep"/"b.mp4").is_file() and not (out/"bad.mp4").exists()
     assert list(csv.reader(table.open(encoding="utf-8")))[1][0] == "bad.mp4"
     before = everything(out)
-    assert edit_folder(films, out, **words)[:2] == (0, 2) and everything(out) == before
+    counts = lambda: [edit_folder(films, out, **words)[k] for k in ("had", "lost")]
+    assert counts()[0] == 2 and everything(out) == before
     (out/"a.mp4").unlink()  # as if it had been killed between the two
     (out/"a.json").unlink()
-    assert edit_folder(films, out, **words)[:2] == (1, 1)
+    assert counts()[0] == 1
     (films/"bad.mp4").unlink()
-    assert edit_folder(films, out, **words) == (0, 2, []) and not table.exists()
+    assert counts()[0] == 2 and counts()[1] == [] and not table.exists()
+
+
+def test_notes_of_a_folder_name_the_file_and_are_the_kits(films, words):
+    import warnings
+
+    from cmet.face import landmarks
+    class Noisy(Toy):
+        def track(self, frames):
+            warnings.warn_explicit("ours", UserWarning, landmarks.__file__, 1)
+            warnings.warn_explicit("theirs", UserWarning, np.__file__, 1)
+            return super().track(frames)
+    with pytest.warns(UserWarning) as caught: edit_folder(films, films.parent/"out", **words | {"codec": Noisy()})
+    told = {str(w.message) for w in caught if str(w.message).endswith(("ours", "theirs"))}
+    assert told == {"a.mp4: ours", "deep/b.png: ours"}
 
 
 def test_a_folder_of_another_request_is_left_alone(films, words):
@@ -84,7 +111,7 @@ def test_a_folder_of_another_request_is_left_alone(films, words):
     before = everything(films.parent)
     with pytest.raises(CmetError, match="another request"): edit_folder(films, out, **words, strength=2)
     assert everything(films.parent) == before
-    assert edit_folder(films, out, **words, strength=2, force=True)[0] == 2
+    assert edit_folder(films, out, **words, strength=2, force=True)["made"] == 2
 
 
 def test_a_stopped_folder_goes_on(films, words):
@@ -92,7 +119,7 @@ def test_a_stopped_folder_goes_on(films, words):
         def track(self, frames): raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt, match="goes on"): edit_folder(films, films.parent/"out", **words | {"codec": Stops()})
     assert not (films.parent/"out").exists(), "nothing was finished, so nothing is left"
-    assert edit_folder(films, films.parent/"out", **words)[0] == 2
+    assert edit_folder(films, films.parent/"out", **words)["made"] == 2
 
 
 def test_folders_that_cannot_be(films, words, tmp_path):
@@ -126,3 +153,21 @@ def test_the_command_on_a_folder(films, capsys):
     write_video(grey/"g.mp4", np.full((4, 64, 64, 3), 99, np.uint8), 25)
     assert main(["edit", str(grey), "--vector", "happy", "-o", str(films.parent/"o")]) == 2
     assert "g.mp4" in capsys.readouterr().err and not (films.parent/"o").exists()
+
+
+def test_results_show_themselves_in_a_notebook(talk, words, corpus):  # noqa: F811
+    "A path like any other, which a notebook plays; what is said about it is text, not HTML."
+    import pickle
+    from pathlib import Path
+    out = edit_video(talk, talk.parent/"a<b>.mp4", **words)
+    assert isinstance(out, Path) and out == talk.parent/"a<b>.mp4" and pickle.loads(pickle.dumps(out)) == out and out in {Path(out)}
+    story = json.loads(out.with_suffix(".json").read_text("utf-8"))
+    out.with_suffix(".json").write_text(json.dumps(story | {"doubt": {"says": "heard <sad>", "cautions": ["unlike & odd"]}}))
+    shown = out._repr_html_()
+    assert shown.startswith('<video controls') and "a&lt;b&gt;.mp4" in shown and "heard &lt;sad&gt;" in shown and "unlike &amp; odd" in shown
+    import base64
+    assert base64.b64decode(shown.split("base64,")[1].split('"')[0]) == out.read_bytes()
+    assert out.with_suffix(".json")._repr_html_() is None and (out.parent/"none.mp4")._repr_html_() is None
+    assert preview(talk, talk.parent/"p.png", **words)._repr_html_().startswith("<img")
+    table = corpus._repr_html_()
+    assert "Corpus &#x27;toy&#x27;" in table and table.count("<tr") == 1 + 1 + len(corpus.speakers)
