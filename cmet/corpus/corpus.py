@@ -12,6 +12,7 @@ import os
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from numbers import Integral
 from pathlib import Path
 from types import NoneType, SimpleNamespace
@@ -128,6 +129,11 @@ class Corpus(Arrays):
         "Number of clips by speaker and emotion, a DataFrame."
         import pandas as pd
         return pd.crosstab(self.clips["speaker"], self.clips["emotion"])
+
+    def _repr_html_(self):
+        table, more = self.summary(), len(self.speakers) - 12
+        rest = f"<p>and {more} more speakers</p>" if more > 0 else ""
+        return f"<p>{escape(repr(self))}</p>{table.head(12).to_html()}{rest}"
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-010
 def make_corpus(

@@ -47,9 +47,10 @@ def _by_sound(ranked, n, guessed, far, strange) -> list:
     if first == "contempt" and p >= SURE: out.append(f"contempt can hardly be heard and is often mistaken for something else: {remedy}")
     return out
 
-def in_words(doubt:dict, encoder:str, strength:float) -> str:
+def in_words(doubt:dict, encoder:str, strength:float|list) -> str:  # strength: one, or several
     "One line about what was heard."
     heard = ", ".join(f"{e} {p:.0%}" for e, p in doubt["heard"].items() if p >= .05)
     source = {"bank": "from the bank", "given": "against the given neutral", "guessed": "against a guessed neutral"}[doubt["neutral"]]
     clips = f"{doubt['clips']} clip{'s' if doubt['clips'] > 1 else ''}, " if doubt["clips"] else ""
-    return f"heard {heard} ({clips}{source}, by {encoder}), strength {strength:g}"
+    strengths = ", ".join(f"{s:g}" for s in np.atleast_1d(strength))
+    return f"heard {heard} ({clips}{source}, by {encoder}), strength {strengths}"
