@@ -171,3 +171,14 @@ def test_results_show_themselves_in_a_notebook(talk, words, corpus):  # noqa: F8
     assert preview(talk, talk.parent/"p.png", **words)._repr_html_().startswith("<img")
     table = corpus._repr_html_()
     assert "Corpus &#x27;toy&#x27;" in table and table.count("<tr") == 1 + 1 + len(corpus.speakers)
+
+
+def test_a_demo_that_is_broken_off_leaves_no_folder(tmp_path, monkeypatch):
+    import cmet.edit.demo as demo
+    def stop(*_): raise KeyboardInterrupt
+    monkeypatch.setattr(demo, "open_video", stop)
+    (there := tmp_path/"there").mkdir()
+    (there/"mine.txt").write_text("x")
+    for out in "new", "there":
+        with pytest.raises(KeyboardInterrupt): demo.make_demo(tmp_path/out)
+    assert not (tmp_path/"new").exists() and (there/"mine.txt").read_text() == "x"

@@ -6,6 +6,7 @@
 __all__ = ['TITLE', 'real_speech', 'wanted', 'together', 'make_demo']
 
 # %% ../../nbs/80_edit/50_demo.ipynb #50_demo-002
+import os
 from itertools import tee
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..face.codecs import face_codec
 from .pipeline import LABEL, face_change
 from .request import chosen_voice, people_mapper, wanted_vector
 from .wall import caption, wall
-from ..io.claims import claimed, owned
+from ..io.claims import claimed, clear, owned
 from ..io.files import atomic, make_folder
 from ..io.media import open_video, write_video
 from ..io.pictures import filmstrip
@@ -55,15 +56,9 @@ def _kept(groups, moments, keep:dict):
         if i in moments: keep[i] = group
         yield group
 
-def make_demo(
-    out="out",  # folder, made if it is not there
-    strength:float=1.0,
-    force:bool=False,  # replace files of these names that the kit has not made
-) -> tuple:  # paths of demo.mp4 (with sound) and demo.png
-    "The built-in portrait, unedited and with seven emotions, as a video and as a filmstrip."
+def _draw(out, strength) -> tuple:  # out: a Path
     from tqdm import tqdm
-    out, source, codec = make_folder(out), open_video(builtin("portrait.mp4")), face_codec()
-    owned(out, ["demo.mp4", "demo.png"], force)
+    source, codec = open_video(builtin("portrait.mp4")), face_codec()
     track = codec.track(tqdm(source.frames(), "find the face", source.n_frames, leave=False, disable=None, unit="frame"))
     mapper, vectors, whose = wanted()
     deltas, keep = {e: face_change(mapper, v, codec, track, strength) for e, v in vectors.items()}, {}
@@ -77,3 +72,18 @@ def make_demo(
         write_video(out/"demo.mp4", walls, source.fps, sound, {"title": title, "comment": LABEL})
         filmstrip(list(keep.values()), [f"{float(i/source.fps):.1f} s" for i in keep], names, title, temp)
     return out/"demo.mp4", out/"demo.png"
+
+# %% ../../nbs/80_edit/50_demo.ipynb #50_demo-018
+def make_demo(
+    out="out",  # folder, made if it is not there
+    strength:float=1.0,
+    force:bool=False,  # replace files of these names that the kit has not made
+) -> tuple:  # paths of demo.mp4 (with sound) and demo.png
+    "The built-in portrait, unedited and with seven emotions, as a video and as a filmstrip."
+    fresh, out = not os.path.lexists(out), make_folder(out)
+    try:
+        owned(out, ["demo.mp4", "demo.png"], force)
+        return _draw(out, strength)
+    except BaseException:
+        if fresh: clear(out)
+        raise
