@@ -59,17 +59,28 @@ def _unread() -> bool:
         return bool(poll.poll(0))
     except (AttributeError, OSError, ValueError): return False  # Windows, or a notebook's own stream
 
+def _nowhere():
+    "What is still printed goes nowhere: Python would try once more when it ends."
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+def _last():
+    "Print what is not printed yet; `CmetError` where there is no room for it."
+    try: print(end="", flush=True)
+    except BrokenPipeError: raise
+    except OSError as e:
+        if (said := lacking(e)) is None: raise
+        _nowhere()
+        raise said from e
+
 @contextmanager
-def piped():  # `CmetError` where there is no room for it
+def piped():
     "What is printed has been taken when this ends, or nobody wants it any more."
     try:
         try: yield
-        finally: print(end="", flush=True)  # also when `--help` has been printed, which ends in an exception
-    except OSError as e:
-        said = None if isinstance(e, BrokenPipeError) else lacking(e)
-        if not said and not (isinstance(e, BrokenPipeError) and _unread()): raise  # it was another pipe, that of a worker
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try once more when it ends
-        if said: raise said from e
+        finally: _last()  # also when `--help` has been printed, which ends in an exception
+    except BrokenPipeError:
+        if not _unread(): raise  # it was another pipe, that of a worker
+        _nowhere()
 
 # %% ../../nbs/10_io/90_terminal.ipynb #90_terminal-030
 class Listed(str):
