@@ -401,6 +401,17 @@ def test_what_changes_is_moved_again(codec, face, monkeypatch):
     assert moves(codec, monkeypatch, film, codec.track(film), rows(40, AU12=3))[1] < 20
 
 
+def test_threads_change_no_byte_and_no_order(codec, face, monkeypatch):
+    from cmet.face import mesh
+    growing, films = rows(9, AU12=1, AU25=.5)*np.arange(9)[:, None], []
+    for n in (1, 4):
+        monkeypatch.setattr(mesh, "THREADS", n)
+        films.append(np.stack(list(codec.edit_stream([PHOTO]*9, face.repeat(9), growing))))
+    assert (films[0] == films[1]).all() and (films[0][0] == PHOTO).all()
+    away = np.abs(films[0].astype(int) - PHOTO).mean((1, 2, 3))
+    assert (np.diff(away) > 0).all(), "each frame stands in its place"
+
+
 def test_the_explorer_keeps_shots_apart(codec, tmp_path):
     "Small and large, each shot is edited as itself."
     from cmet.explorer.preview import full, open_clip
