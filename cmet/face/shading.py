@@ -38,7 +38,7 @@ def to_layout(
     "A frame's face, pulled onto the canvas."
     M, _ = affine(points[triangles(), :2].astype(np.float64), layout[triangles()])
     seen = paint(layout[triangles()], range(852), (CANVAS, CANVAS))
-    return fetch(grey.astype(np.float32), origin(seen, M), seen.shape, cv2.INTER_LINEAR)*(seen >= 0)
+    return fetch(grey.astype(np.float32), origin(seen, M), cv2.INTER_LINEAR)*(seen >= 0)
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-007
 CREASES = {
