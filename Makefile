@@ -45,12 +45,17 @@ app: install
 	  'local_hostnames': ['localhost', '$(HOST)']}"
 
 # How long a training step of the paper's configuration takes, editing with EDTalk, and the explorer from slider to picture;
-# tables are kept under benchmarks/.
+# tables are kept under benchmarks/. make bench OLD=122baa8: also commands of that version and of this one, in turn.
 bench: install
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/edit_speed.py
 	$(BIN)/python benchmarks/warp_speed.py
 	$(BIN)/python benchmarks/explorer_latency.py
+ifdef OLD
+	[ -d out/$(OLD) ] || git worktree add -f out/$(OLD) $(OLD)
+	$(BIN)/python benchmarks/against.py out/$(OLD)
+	git worktree remove out/$(OLD)
+endif
 
 # Notebooks, docstrings and texts as plain files, built and link-checked without network (tests/test_docs.py does the same).
 docs: install
