@@ -12,7 +12,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny
 import torch
+import warm
 from tiny import EMOTIONS, Net, arrays
 
 from cmet.core import CmetError, find_data
@@ -224,8 +226,8 @@ def test_schedule_of_the_learning_rate_reaches_the_optimiser():
 # Resume
 
 def program(folder, steps, *rest, wait=True):
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    p = subprocess.Popen([sys.executable, HERE/"tiny.py", str(folder), str(steps), *rest], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    "`tiny.py` with these arguments, in a process that has imported torch already."
+    p = warm.Started(tiny.main, str(folder), str(steps), *rest, env=os.environ | {"OMP_NUM_THREADS": "1"})
     if wait: p.out, p.err = p.communicate()
     return p
 
