@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from cmet.core import CmetError, builtin, sha256
 from cmet.corpus.corpus import FILES, read_corpus, write_corpus
 from cmet.corpus.studio import demo_speech
 from cmet.io.claims import claimed, hidden, listed
+from cmet.io.download import fetch
 from cmet.io.files import atomic, atomic_folder
 from cmet.io.media import open_video, write_video
 from test_experiment import notebook
@@ -190,7 +192,7 @@ def test_a_claim_ends_with_its_owner(tmp_path):
     assert names(tmp_path) == []
 
 
-# Windows, played: locks of bytes that even their holder cannot take twice, and open files that nobody can delete
+# Windows, played: locks of bytes that even their holder cannot take twice, and open files that nobody can delete or rename
 
 class Windows:
     LK_NBLCK = 2
@@ -200,6 +202,8 @@ class Windows:
         monkeypatch.setitem(sys.modules, "fcntl", None)
         monkeypatch.setitem(sys.modules, "msvcrt", self)
         monkeypatch.setattr(os, "unlink", self.delete)
+        self.real = os.replace
+        monkeypatch.setattr(os, "replace", self.rename)
 
     def locking(self, fd, mode, n):
         assert (mode, n) == (self.LK_NBLCK, 1)
@@ -209,12 +213,14 @@ class Windows:
                 self.flock(fd, self.flags)
             except BlockingIOError: raise PermissionError(13, "Permission denied") from None
 
-    def delete(self, path, **how):
+    def closed(self, path):
         for fd in os.listdir("/proc/self/fd"):
             try: same = os.path.samestat(os.fstat(int(fd)), os.lstat(path))
             except OSError: continue
             if same: raise PermissionError(13, "The process cannot access the file")
-        self.unlink(path, **how)
+
+    def delete(self, path, **how): self.closed(path); self.unlink(path, **how)
+    def rename(self, path, to): self.closed(path); self.closed(to); self.real(path, to)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
@@ -244,3 +250,38 @@ def test_on_windows_writers_of_one_file_take_turns(tmp_path, monkeypatch):
         with atomic(tmp_path/"x.txt") as temp: temp.write_text(str(k)*1000)
     with ThreadPoolExecutor(4) as pool: list(pool.map(write, range(12)))
     assert len(set((tmp_path/"x.txt").read_text())) == 1 and names(tmp_path) == ["x.txt"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts open files as Linux does")
+@pytest.mark.parametrize("sound", [True, False])
+def test_on_windows_two_downloads_do_not_mix(tmp_path, monkeypatch, sound):
+    "Nor does an open part keep its name, or stay where it is the wrong file."
+    Windows(monkeypatch)
+    content, begun, told = bytes(1000), threading.Event(), threading.Event()
+
+    class Slow(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[:500])
+            begun.set(); told.wait(30)
+            self.wfile.write(content[500:])
+        def log_message(self, *_): pass
+
+    def check(part):
+        if part.read_bytes() != content or not sound: raise CmetError("it is the wrong file", "report it")
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+    threading.Thread(target=server.serve_forever, args=(.02,), daemon=True).start()
+    ask = lambda: fetch(f"http://127.0.0.1:{server.server_port}/x", tmp_path/"x", check=check, progress=False)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ask)
+        assert begun.wait(30)
+        with pytest.raises(CmetError, match="being written by another process: wait for it$"): ask()
+        told.set()
+        if sound: assert first.result(30).read_bytes() == content
+        else:
+            with pytest.raises(CmetError, match="the wrong file"): first.result(30)
+    server.shutdown(); server.server_close()
+    assert names(tmp_path) == ["x"]*sound

@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from urllib.error import HTTPError
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from ..core import CmetError
+from .claims import claimed, remove
 
 # %% ../../nbs/10_io/45_download.ipynb #45_download-004
 class Unreachable(CmetError):
@@ -127,22 +128,14 @@ def note_of(part:Path) -> Path: return part.with_name(part.name + ".json")
 @contextmanager
 def alone(
     part:Path,  # the file that gathers the bytes
-):  # open for appending; `CmetError` where another process has it
+):  # `CmetError` where another process or thread has it
     "A part that nobody else writes to."
-    with open(part, "ab") as file:
-        try:
-            with suppress(ImportError):
-                import fcntl
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as e:
-            raise CmetError(f"'{part}' is being written by another process", "wait for it") from e
-        except OSError: pass  # a file system without locks
-        if not part.exists() or not os.path.samestat(os.fstat(file.fileno()), part.stat()):
-            raise CmetError(f"'{part}' was finished by another process", "start again")  # not ours any more
-        try: yield file
+    with ExitStack() as held:
+        try: held.enter_context(claimed(part))
+        except CmetError as e: raise e.__cause__ or CmetError(e.cause, "wait for it") from None  # who calls knows what the folder is
+        try: yield
         finally:
-            if not os.fstat(file.fileno()).st_size:
-                with suppress(OSError): part.unlink(); note_of(part).unlink()  # it helps nobody
+            if part.exists() and not part.stat().st_size: remove(part); remove(note_of(part))  # it helps nobody
 
 def _remembered(part, address) -> dict:  # "tag" and "total"; empty where it cannot be continued from there
     "Whose bytes a part holds."
@@ -236,15 +229,13 @@ def fetch(
 ) -> Path:  # `Unreachable` if that address cannot give it, `CmetError` if this side is the trouble
     "Download a file: resumed where it was cut, checked, and named only when it is right."
     part = part_of(path)
-    with _in_words(address, part):
-        with alone(part) as file:  # up to its name: who gets the lock after us finds no part to write to
-            _persist(tries, file, part, address, size, most, timeout, progress)
-            if not os.fstat(file.fileno()).st_size:
-                raise Unreachable("nothing comes from that address", "try again later")
-            try: (check or str)(part)
-            except CmetError:
-                part.unlink(); note_of(part).unlink(missing_ok=True)
-                raise
-            os.replace(part, path)
-            note_of(part).unlink(missing_ok=True)
+    with _in_words(address, part), alone(part):  # up to its name: who gets the lock after us finds no part to write to
+        with open(part, "ab") as file: _persist(tries, file, part, address, size, most, timeout, progress)
+        if not part.stat().st_size: raise Unreachable("nothing comes from that address", "try again later")
+        try: (check or str)(part)
+        except CmetError:
+            part.unlink(); note_of(part).unlink(missing_ok=True)
+            raise
+        os.replace(part, path)
+        note_of(part).unlink(missing_ok=True)
     return Path(path)

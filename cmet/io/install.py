@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from ..core import CmetError, cache_dir
 from .assets import Asset, asset, by_hand, checked, here, home, pinned, places, select, size_text
+from .claims import remove
 from .download import Unreachable, alone, fetch, note_of, part_of
 from .files import make_folder
 
@@ -238,10 +239,9 @@ def clean(
     for row in select(*names):
         if not (begun := unfinished(row)): continue
         make_folder(home(row).parent)
-        with suppress(CmetError), alone(part_of(home(row))) as file:  # not while somebody is at it
+        with suppress(CmetError), alone(part_of(home(row))):  # not while somebody is at it
             gone += sum(p.stat().st_size for b in begun for p in [b, *b.rglob("*")] if p.is_file())
-            for path in begun: shutil.rmtree(path, ignore_errors=True)
-            file.truncate(0)  # `alone` removes an empty part, with its note
+            for path in begun: remove(path)
     return gone
 
 # %% ../../nbs/10_io/50_install.ipynb #50_install-023
