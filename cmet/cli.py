@@ -37,12 +37,12 @@ def edit(args):
 
 def _look(args, words):
     from PIL import Image
-    from cmet.edit.more import preview
+    from cmet.edit.previews import preview
     with Image.open(out := preview(args.video, args.out, **words)) as picture: print(picture.info["Title"])
     print(f"{out}: a few moments; without --preview, the whole video")
 
 def _edit_all(args, words):
-    from cmet.edit.more import edit_folder
+    from cmet.edit.batch import edit_folder
     told = edit_folder(args.video, args.out, **words)
     lost, had = told["lost"], f", {told['had']} were there already"*bool(told["had"])
     if told["says"]: print(told["says"])
@@ -52,9 +52,11 @@ def _edit_all(args, words):
 
 def strength(text):
     "A number of --strength; which comes after VIDEO, as it may be several."
-    try: return float(text)
+    from cmet.edit.request import check_strength
+    try: float(text)
     except ValueError as e:
         raise CmetError(f"strength {text} is no number", "give VIDEO first, then --strength 0.5 1 1.5") from e
+    return check_strength(text)
 
 FACES = ("largest", "left", "right")
 FORCE = dict(action="store_true", help="replace also what has these names and is not the kit's")

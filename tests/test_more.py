@@ -67,7 +67,7 @@ def test_a_preview_looks_at_the_face():
     "Where the codec says where it is: a square around it, inside the picture."
     from types import SimpleNamespace
 
-    from cmet.edit.more import _face
+    from cmet.edit.previews import _face
     face = SimpleNamespace(points=np.array([[[300., 100, 0], [340, 150, 0]], [[np.nan]*3]*2]))
     rows, columns = _face([face], (400, 640))
     assert (rows.start, rows.stop, columns.start, columns.stop) == (80, 170, 275, 365)
@@ -131,7 +131,7 @@ def test_folders_that_cannot_be(films, words, tmp_path):
     (mine := tmp_path/"one").mkdir()
     shutil.copy(films/"a.mp4", mine)
     before = everything(tmp_path)
-    for folder, out, match in ((empty, "out", "no videos"), (films, "out", "would both become"), (films, "out.mp4", "no folder"),
+    for folder, out, match in ((empty, "out", "no videos"), (films, "out", "would both become"), (films, "out.mp4", "is a folder"),
                                (films, "films", "is the input's"), (only, "out", "bad.mp4"), (mine, "mine", "not of the kit's making")):
         with pytest.raises(CmetError, match=match): edit_folder(folder, tmp_path/out, **words)
     assert everything(tmp_path) == before and not (tmp_path/"out").exists()

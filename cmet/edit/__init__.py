@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = public(__name__, {
     ".caution": "SURE listened",
     ".request": "fitted_mapper people_mapper speech_files wanted_vector",
     ".pipeline": "edit_video face_change",
-    ".more": "edit_folder preview",
+    ".previews": "preview",
+    ".batch": "edit_folder",
     "cmet.mappers.base": "STRANGE",
 })

@@ -15,11 +15,10 @@ from ..core import BASIC, builtin, find_data
 from ..face.codecs import face_codec
 from .pipeline import LABEL, face_change
 from .request import chosen_voice, people_mapper, wanted_vector
-from .wall import caption, wall
 from ..io.claims import claimed, clear, owned
 from ..io.files import atomic, make_folder
 from ..io.media import open_video, write_video
-from ..io.pictures import filmstrip
+from ..io.pictures import caption, filmstrip, wall
 
 # %% ../../nbs/80_edit/50_demo.ipynb #50_demo-008
 def real_speech(

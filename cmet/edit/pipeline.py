@@ -25,9 +25,9 @@ from .follow import followed
 from ..io.claims import claimed, remove
 from ..io.files import atomic, check_file, check_output
 from ..io.media import open_video, read_audio, write_video
+from ..io.pictures import in_a_row
 from .request import (Course, change, check_pair, check_request, chosen_codec, chosen_voice, wanted_course,
                           wanted_vector)
-from .wall import in_a_row
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-005
 LABEL = "edited face made by cmet"
