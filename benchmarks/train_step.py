@@ -104,9 +104,9 @@ def clock(f, device, n=1):
     return (time.perf_counter() - start)/n
 
 
-def limit(device, dtype):
+def limit(device, dtype, quick):
     "FLOP/s of a plain product of large matrices: what this machine can do, measured and not read off a data sheet."
-    n = 8192 if device == "cuda" else 2048
+    n = 512 if quick else 8192 if device == "cuda" else 2048
     a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
     for _ in range(2): a @ b
     return 2*n**3/min(clock(lambda: a @ b, device, 20 if device == "cuda" else 2) for _ in range(10))
@@ -162,12 +162,12 @@ def measure(device, steps, size):
         ways |= {"one pass, bfloat16, graphed": Kit(fresh(), config(bf16=True, graph=True), device),
                  "one pass, bfloat16, compiled and graphed": Kit(fresh(), config(bf16=True, compile=True, graph=True), device)}
     kinds = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-    peak = {k: limit(device, t) for k, t in kinds.items()}
+    peak = {k: limit(device, t, bool(size)) for k, t in kinds.items()}
     seconds, losses = race(ways, deck, steps, device, warm=2, each=20 if device == "cuda" else 1)
     work = flops(fresh(), config(), Sampler(deck, PAPER["batch"])(), device)
     deal = Sampler(deck, PAPER["batch"], shots=PAPER["shots"])
     draw = statistics.median(clock(deal, device, 80) for _ in range(5))
-    peak = {k: max(peak[k], limit(device, t)) for k, t in kinds.items()}  # before and after: others may use the machine
+    peak = {k: max(peak[k], limit(device, t, bool(size))) for k, t in kinds.items()}  # before and after: others may use the machine
     return {"machine": machine(device), "parameters": sum(p.numel() for p in model.parameters()), "batch": PAPER["batch"],
             "steps": steps, "flop": work, "peak": peak, "draw": draw, "seconds": seconds, "losses": losses}
 
