@@ -4,13 +4,11 @@
 
 # %% auto #0
 __all__ = ['TOP', 'BLOCK_KEYS', 'FILES', 'CrossModalTransformer', 'start', 'check_shapes', 'rollout', 'check_sequence',
-           'prefixes', 'published', 'load_official', 'put_in_place', 'save_pretrained', 'read_card', 'from_pretrained',
-           'Config', 'preset']
+           'prefixes', 'published', 'load_official', 'save_pretrained', 'read_card', 'from_pretrained', 'Config',
+           'preset']
 
 # %% ../../nbs/60_method/20_transformer/20_model.ipynb #20_model-002
 import json
-import os
-import shutil
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -21,6 +19,7 @@ from torch import nn
 
 from ..align import AudioTokenizer, VisualTokenizer
 from ..core import CmetError, sha256
+from ..io.files import atomic_folder
 from ..io.tensors import load_published, unwrap
 from .layers import Block, Config, Dropout, preset, sinusoids
 
@@ -149,38 +148,18 @@ def load_official(
 # %% ../../nbs/60_method/20_transformer/20_model.ipynb #20_model-024
 FILES = "model.safetensors", "config.json"
 
-def put_in_place(new:Path, folder:Path) -> None:
-    "Move a finished folder to its name; what was there goes away afterwards, and comes back on failure."
-    old = new.with_suffix(".old")
-    if folder.exists(): os.replace(folder, old)
-    try: os.replace(new, folder)
-    except OSError:
-        if old.exists(): os.replace(old, folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-# %% ../../nbs/60_method/20_transformer/20_model.ipynb #20_model-025
 def save_pretrained(
     model:CrossModalTransformer,
     folder,  # a folder of its own; an older model there is replaced, other files are refused
     card:dict|None=None,  # what should be remembered about it, anything JSON can hold
 ) -> Path:
-    "Store weights and configuration, atomically."
+    "Store weights and configuration, whole or not at all."
     from safetensors.torch import save_file
-    folder = Path(os.path.abspath(folder))
-    if folder.is_file(): raise CmetError(f"'{folder}' is a file", "name a folder")
-    others = sorted(set(os.listdir(folder)) - set(FILES)) if folder.is_dir() else []
-    if others: raise CmetError(f"'{folder}' holds other files ({others[0]})", "give a folder of its own")
-    new = folder.with_name(f".{folder.name}.{os.getpid()}.new")
-    try:
-        new.mkdir(parents=True)
+    with atomic_folder(folder, FILES) as new:
         save_file({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, new/FILES[0])
         about = dict(format=1, config=asdict(model.config), sha256=sha256(new/FILES[0]), card=card or {})
         (new/FILES[1]).write_text(json.dumps(about, indent=1, sort_keys=True))
-        put_in_place(new, folder)
-    except OSError as e: raise CmetError(f"cannot write model '{folder}' ({e})", "try another folder") from e
-    finally: shutil.rmtree(new, ignore_errors=True)
-    return folder
+    return Path(folder).absolute()
 
 # %% ../../nbs/60_method/20_transformer/20_model.ipynb #20_model-026
 def read_card(
