@@ -14,7 +14,7 @@ MOVED = dict(actors="corpus.actors", additivity="evaluate.additivity", assets="i
              engine="io.jobs", espeak="corpus.voice", examples="mappers.closed_form", experiment="experiments.runs",
              explore="explorer.app", export="explorer.export", fidelity="evaluate.fidelity", files="io.files",
              folder="evaluate.pairing", follow="edit.follow", grammar="vectors.grammar", grids="experiments.grids",
-             inception="evaluate.inception", landmarks="face.landmarks", layers="transformer.layers",
+             inception="evaluate.inception", landmarks="face.landmarks", layers="transformer",
              layouts="corpus.datasets", live="explorer.worker", losses="train.losses", mapping="mappers.base",
              maps="viz.maps", measure="evaluate.benchmark", media="io.media", mesh="face.mesh",
              metrics="evaluate.judges", motion="edtalk.network", mouth="face.mouth", muscles="face.action_units",

@@ -14,7 +14,7 @@ from cmet.corpus.studio import demo_speech
 from cmet.edtalk import audio2lip
 from cmet.edtalk.model import stand_in
 from cmet.io.media import open_video, read_audio, read_video, write_video
-from cmet.transformer.model import CrossModalTransformer, published
+from cmet.transformer import CrossModalTransformer, published
 
 FACE = astronaut()[:256, 96:352]
 

@@ -15,7 +15,7 @@ from standin import fill, golden
 
 from cmet.align import supcon
 from cmet.core import find_data
-from cmet.transformer.model import Config, CrossModalTransformer, load_official, published, rollout
+from cmet.transformer import Config, CrossModalTransformer, load_official, published, rollout
 
 TOLERANCE = 1e-4
 TOP = "fusion_transformer_encoder"

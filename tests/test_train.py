@@ -23,7 +23,7 @@ from cmet.train.loop import TrainConfig, Trainer, directional, fit, focal_mse, i
 from cmet.train.pairs import Deck, Sampler, draw, split
 from cmet.train.step import own_reference
 from cmet.train.validation import evaluate, found
-from cmet.transformer.model import CrossModalTransformer, preset
+from cmet.transformer import CrossModalTransformer, preset
 
 HERE = Path(__file__).parent
 BASE = dict(batch=8, lr=1e-3, shots=2, every=4, ahead=4, device="cpu", steps=12)

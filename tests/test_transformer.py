@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cmet.core import CmetError
-from cmet.transformer.model import (FILES, Config, CrossModalTransformer, from_pretrained, load_official, preset, published,
+from cmet.transformer import (FILES, Config, CrossModalTransformer, from_pretrained, load_official, preset, published,
                               read_card, rollout, save_pretrained)
 
 
@@ -177,7 +177,7 @@ class Bare:
 sys.meta_path.insert(0, Bare())
 import torch
 from cmet.align import info_nce, supcon
-from cmet.transformer.model import CrossModalTransformer, load_official, preset, rollout
+from cmet.transformer import CrossModalTransformer, load_official, preset, rollout
 m = CrossModalTransformer(preset('small', speech=8, face=4))
 assert rollout(m, torch.zeros(8), torch.zeros(7, 4)).shape == (7, 4)
 """

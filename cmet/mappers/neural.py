@@ -136,7 +136,7 @@ class TransformerMapper(Mapper):
     def _network(self):
         "A fresh network for the widths of the corpus; the seed decides its first weights."
         import torch
-        from cmet.transformer.model import CrossModalTransformer, preset
+        from cmet.transformer import CrossModalTransformer, preset
         (S, D), fields = self.inner, {"preset": "small"} | self.config["network"]
         with torch.random.fork_rng(devices=[]):  # whoever loads a mapper keeps their own random numbers
             torch.default_generator.manual_seed(self.config["seed"])
@@ -152,7 +152,7 @@ class TransformerMapper(Mapper):
         self.state |= {k: x.detach().cpu().numpy() for k, x in parts.items()}
 
     def _delta(self, v, face, rest=None):  # rest: [D] the person's neutral face, with `relative`; None: zero
-        from cmet.transformer.model import rollout
+        from cmet.transformer import rollout
         if not len(face): return face
         if self.model is None: self.check()
         if rest is not None and self.config["train"].get("relative"): face = face - rest
@@ -182,7 +182,7 @@ class TransformerMapper(Mapper):
 # %% ../../nbs/70_mappers/40_neural.ipynb #40_neural-014
 def official() -> TransformerMapper:
     "C-MET's published mapper, from emotion2vec+ large to EDTalk; `CmetError` where its file is not here."
-    from cmet.transformer.model import from_pretrained
+    from cmet.transformer import from_pretrained
     m = TransformerMapper(network=dict(preset="paper"), smooth=False)
     m.model = from_pretrained("cmet-official")
     c, one = m.model.config, lambda n: np.ones(n, np.float32)

@@ -72,7 +72,7 @@ def _places(name:str) -> list:
     own = [k for k, p in inspect.signature(MAPPERS.find(name).__init__).parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
     if name != "transformer": return [(None, [*own, "ear"])]
     from cmet.train.step import TrainConfig
-    from cmet.transformer.layers import Config
+    from cmet.transformer import Config
     given = {"speech", "face", "T", "across", "seed"}  # by the corpus, the network, the command
     inside = [(k, [f.name for f in fields(c) if f.name not in given]) for k, c in (("network", Config), ("train", TrainConfig))]
     return [(None, ["across", "ear"]), ("network", ["preset", *inside[0][1]]), inside[1]]
