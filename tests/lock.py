@@ -15,6 +15,8 @@ CPU = {"torch==2.13.0+cpu": ["6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb0
 HEAD = """# Every pinned package with the SHA-256 of its files: `pip install --require-hashes --no-deps -r requirements-lock.txt`, then
 # `pip install --no-deps --no-build-isolation -e .`. Made by `python tests/lock.py` from constraints.txt. PyTorch is the one without CUDA,
 # of Python 3.11 on Linux (x86-64), from PyTorch's own index; everywhere else: `pip install -c constraints.txt -e '.[dev]'`.
+# No package of NVIDIA is here, because that PyTorch asks for none. The one for graphics cards does: pip then brings the versions which
+# that PyTorch names, under NVIDIA's licence and with no hash of ours.
 """
 
 
