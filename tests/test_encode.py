@@ -312,17 +312,24 @@ def test_ray_gives_the_same(tmp_path, monkeypatch):
     import ray
 
     from test_engine import act, start
+    from test_experiment import metrics, notebook
 
+    from cmet.experiments.runs import run_grid
     from cmet.io.jobs import _ray_cluster, each
     root = voices(tmp_path/"root", 12)
     said = breakages(root)
-    with _ray_cluster(2):  # once for both: it takes ten seconds to start
+    notebook(tmp_path/"work.ipynb")
+    (tmp_path/"small.yaml").write_text("template: work.ipynb\nparameters: {a: [x, yy], seed: 3}\n")
+    with _ray_cluster(2):  # once for all: it takes ten seconds to start
         out = encode_folder(root, tmp_path/"ray", encoder="egemaps", workers=2, engine="ray", progress=False)
         rows = sorted(each(act, ["a", "wrong", "killed", "b"], 1, "ray", setup=start))
+        grid = run_grid(tmp_path/"small.yaml", tmp_path/"runs", workers=2, engine="ray", progress=False)
         assert ray.is_initialized()
     assert alike(out, encode_folder(root, tmp_path/"local", encoder="egemaps", progress=False)) and set(table(out)) == set(said)
     assert [v and v[0] for _, v, _ in rows] == ["a", None, None, "b"] and "died" in rows[2][2]
     assert rows[1][2] == "CmetError: file 'a.wav' is silent: record it again"
+    here = run_grid(tmp_path/"small.yaml", tmp_path/"here", progress=False)
+    assert grid.ids == here.ids and metrics(grid) == metrics(here) and grid.executed == 2
     assert not ray.is_initialized() and not (tmp_path/"home"/".ray").exists(), "no token is left in the home folder"
 
 
