@@ -28,10 +28,10 @@ def au_bars(
         if np.shape(v) != (17,): raise CmetError(f"'{name}' has shape {np.shape(v)}", "pass 17 action units")
     fig = Figure(figsize=(6.5, 4.6), dpi=144, layout="constrained")
     ax, thick = fig.subplots(), .8/len(vectors)
+    greys = iter((INK, "0.65", "0.45", "0.8")*len(vectors))  # a colour would claim that a label is an emotion
     for i, (name, v) in enumerate(vectors.items()):
         at = np.arange(17) - .4 + (i + .5)*thick
-        paint = colour(name) if name in PALETTE or len(vectors) == 1 else None  # None: matplotlib's own cycle
-        ax.barh(at, np.asarray(v), thick, color=paint, label=name)
+        ax.barh(at, np.asarray(v), thick, color=colour(name) if name in PALETTE else next(greys), label=name)
     ax.axvline(0, color=INK, lw=.8)
     fig.suptitle(title, fontsize=11)
     ax.set(xlabel="change of intensity (scale 0 to 5)", ylabel="action unit", yticks=range(17))
