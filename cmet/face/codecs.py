@@ -45,6 +45,4 @@ def codec_class(codec):  # a name, a .safetensors of a learned mesh codec, or an
 def face_codec(codec="mesh", **options):  # as above; options: of its class
     "A face codec by name or from its file; an object is passed through."
     if not isinstance(codec, (str, Path)): return codec
-    if Path(codec).suffix != ".safetensors": return CODECS.make(str(codec), **options)
-    from cmet.face.mesh import load_codec
-    return load_codec(codec)
+    return codec_class(codec).load(codec) if Path(codec).suffix == ".safetensors" else CODECS.make(str(codec), **options)
