@@ -59,6 +59,8 @@ def test_au_bars():
     assert np.allclose(sorted(p.get_width() for p in axes.patches), sorted([*v, *-v]))
     assert axes.get_xlabel() and axes.get_ylabel() and axes.figure.get_suptitle() == "what to see"
     assert len(figures.au_bars(v).axes[0].patches) == 17
+    plain = {p.get_facecolor() for p in figures.au_bars({"written": v, "read": v}).axes[0].patches}
+    assert len(plain) == 2 and all(len(set(c[:3])) == 1 for c in plain), "a label that is no emotion gets a colour"
     with pytest.raises(CmetError, match="17 action units"): figures.au_bars(np.zeros(10))
 
 
