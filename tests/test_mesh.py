@@ -423,3 +423,16 @@ def test_the_explorer_keeps_shots_apart(codec, tmp_path):
         frame, edited = part.frames[i], part.edit(i, rows(1, AU12=4)[0])
         x, changed = frame.shape[1]//2, np.abs(edited.astype(int) - frame).sum((0, 2))
         assert changed.any() and (changed[x:].sum() > changed[:x].sum()) == (i > 5)
+
+
+@pytest.mark.parametrize("name", ["surprised", "disgusted"])
+def test_lips_that_close_in_speech_stay_closed(codec, real, name):
+    "In the frames in which a talking person's lips are shut they were as far apart as they usually are in speech: every m a vowel."
+    from cmet.io.media import open_video
+    frames = list(open_video(real/"cmet-samples/asset/video/RD_Radio1_000#5.mp4").frames())[:75]
+    clip = codec.track(frames)
+    change = np.repeat(codec.sided(np.array([[TEXTBOOK[name].get(u, 0) for u in AUS]])), len(frames), 0)
+    edited = np.stack(list(codec.edit_stream(frames, clip, change)))
+    before, after = (np.array([mouth_opening(p) for p in t.points]) for t in (clip, codec.track(edited)))
+    shut, speaks = before <= np.quantile(before, .1), before > np.median(before)
+    assert after[shut].mean() < .35*np.median(before) and after[speaks].mean() > 1.2*before[speaks].mean()

@@ -22,7 +22,7 @@ from .action_units import AUS, FULL, Rig, corrected, drawn, intensities
 from .asymmetry import LEFT, one_sided
 from .codecs import FaceCodec
 from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, still, track
-from .mouth import drawn_mouth, mouth_in
+from .mouth import closings, drawn_mouth, mouth_in
 from .shading import CANVAS, Shade, creases, layout_of, log_faces, measured
 from .warp import sheet, warp
 from ..io.files import atomic
@@ -153,11 +153,12 @@ class Writer:
         self.points = smoothed(track.points, track.found, .5)
         seen = self.points[track.found]
         self.eyes = np.median([eye_opening(p) for p in seen], axis=0)
+        self.closing = closings([mouth_opening(p) for p in self.points])
         self.mouth, self.last, self.done = widest_mouth(track), (None, None), None
 
     def later(self, i, frame, delta, submit):  # [17] or [34] -> function () -> uint8 [H, W, 3]
         "The edited frame, once it is asked for. A picture that stands still is moved once: a still image, a call that pauses."
-        now = self.points[i], self.pose[i], delta
+        now = self.points[i], self.pose[i], delta, self.closing[i]
         if not (self.done and all(a.shape == b.shape and np.allclose(a, b, 0, STANDS) for a, b in zip(now, self.done[0]))
                 and np.array_equal(frame, self.done[1])): self.done = now, frame, submit(self.moved, i, frame, delta)
         return partial(_copied, self.done[2])
@@ -166,7 +167,8 @@ class Writer:
         move, folds = (delta*np.resize(k, len(delta)) for k in (self.emphasis, self.folds))
         last = self.last  # read once: another thread may set it
         if last[0] is None or (last[0] != delta).any(): self.last = last = delta, self.shade.gain(folds)
-        return warp(frame, self.points[i], self.rig.move(move)@self.pose[i], self.eyes, self.mouth, self.faces, last[1])
+        return warp(frame, self.points[i], self.rig.move(move)@self.pose[i], self.eyes, self.mouth, self.faces, last[1],
+                    self.closing[i])
 
 class Writers:
     "A writer for each shot of a clip, made when its turn comes: another shot may show another face."

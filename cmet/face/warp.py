@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['STEEP', 'ASIDE', 'RINGS', 'FOLLOW', 'LASH', 'INSET', 'BALLS', 'FOLDS', 'ABOVE', 'NOSE', 'BROW', 'BROW_LID',
-           'FOREHEAD', 'ALONG', 'NEAREST', 'STICKY', 'STRIP', 'WALLS', 'affine', 'paint', 'origin', 'fetch', 'Sheet',
-           'sheet', 'extend', 'round_iris', 'eyeballs', 'guard_lids', 'too_near', 'guard_folds', 'guard_lips', 'box_of',
-           'warp', 'light']
+           'FOREHEAD', 'ALONG', 'NEAREST', 'STICKY', 'STRIP', 'WALLS', 'DIM', 'affine', 'paint', 'origin', 'fetch',
+           'Sheet', 'sheet', 'extend', 'round_iris', 'eyeballs', 'guard_lids', 'too_near', 'guard_folds', 'guard_lips',
+           'box_of', 'warp', 'Lamp']
 
 # %% ../../nbs/30_face/40_warp.ipynb #40_warp-002
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from .landmarks import EYES, LIDS, LOWER_LIP, OVAL, POINTS, UPPER_LIP, down, eye_opening, mouth_opening, triangles, unit
 from .mouth import Mouth, open_mouth, smooth
@@ -43,10 +44,11 @@ def paint(
     seen = np.full(shape, -1, np.int16)
     fixed = np.round(corners*32).astype(np.int32)  # five binary places for OpenCV
     for i in order: cv2.fillConvexPoly(seen, fixed[i], float(i), cv2.LINE_8, 5)
-    near = np.ones((5, 5), np.uint8)
-    torn = (seen < 0) & (cv2.morphologyEx((seen >= 0).astype(np.uint8), cv2.MORPH_CLOSE, near,
-                                                borderType=cv2.BORDER_CONSTANT, borderValue=0) > 0)
-    return np.where(torn, cv2.dilate(seen, near), seen)
+    whole = (seen >= 0).view(np.uint8)
+    closed = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    y, x = np.nonzero(closed > whole)  # few: cheaper one by one than a dilation of everything
+    if len(y): seen[y, x] = sliding_window_view(np.pad(seen, 2, constant_values=-1), (5, 5))[y, x].max((1, 2))
+    return seen
 
 # %% ../../nbs/30_face/40_warp.ipynb #40_warp-009
 STEEP = 3  # pixels of the source for one of the picture
@@ -59,13 +61,18 @@ def origin(
     at=(0, 0),  # (x, y) of the first pixel in the whole picture
 ) -> np.ndarray:  # float32 [2, H, W]: x and y
     "For every pixel, its place in the source."
-    k, m = np.maximum(seen, -1).astype(np.intp), np.concatenate([M, ASIDE]).astype(np.float32).astype(float)
-    y, x = np.ogrid[at[1]:at[1] + seen.shape[0], at[0]:at[0] + seen.shape[1]]
+    edge = np.ones(seen.shape, bool)  # where a row enters another triangle
+    np.not_equal(seen[:, 1:], seen[:, :-1], out=edge[:, 1:])
+    first, x = np.flatnonzero(edge), np.arange(at[0], at[0] + seen.shape[1], dtype=float)
+    k, n, y = np.maximum(seen.ravel()[first], -1), np.diff(first, append=seen.size), first//seen.shape[1] + at[1]
+    along = lambda values: np.repeat(values, n).reshape(seen.shape)  # from one number a stretch to one a pixel
     out = np.empty((2, *seen.shape), np.float32)
-    for row, place in zip(m.transpose(1, 2, 0), out): place[:] = row[0].take(k)*x + row[1].take(k)*y + row[2].take(k)
-    steep = np.append(np.abs(M[:, :, :2]).max((1, 2)) > STEEP, False)
-    if source is not None and steep.any() and (far := steep.take(k)).any():
-        j = k[far]
+    for (a, b, c), place in zip(np.concatenate([M, ASIDE]).astype(np.float32).astype(float)[k].transpose(1, 2, 0), out):
+        place[:] = along(a)*x + along(b*y + c)
+    steep = np.append(np.abs(M[:, :, :2]).max((1, 2)) > STEEP, False)[k]
+    if source is not None and steep.any():
+        far = along(steep)
+        j = seen[far]
         out[:, far] = out[:, far].clip(source.min(1)[j].T, source.max(1)[j].T)
     return out
 
@@ -141,7 +148,9 @@ def eyeballs(
     "Eyes stay where they are; what the lids uncover is made from what is seen of them."
     for (first, end), rows, c in zip(BALLS, (np.r_[-34:-18], np.r_[-17:-1]), irises):
         ring, now = where[rows], (where + by)[rows]
-        y, x = np.nonzero((seen >= first) & (seen < end))
+        x0, y0, x1, y1 = box_of(now - start, seen.shape)
+        near = seen[y0:y1, x0:x1]
+        y, x = np.add(np.nonzero((near >= first) & (near < end)), [[y0], [x0]])
         if not len(x): continue
         e = (ring[8] - ring[0])/np.linalg.norm(ring[8] - ring[0])
         axes = np.array([e, [-e[1], e[0]]])*[[1], [np.sign(e[0]) or 1]]
@@ -203,13 +212,13 @@ def guard_folds(points, move):  # [468, 2] pixels; move is changed in place
     back += too_near(points, move, BROW[:, 1], FOREHEAD, -along)
     move[BROW] += back[:, None]
 
-def guard_lips(points, move):  # as above
-    "Shut lips hold together, and lips that would cross meet half-way."
+def guard_lips(points, move, closing=0.):  # as above; share of a parting that speech closes, see `closings`
+    "Shut lips hold together, on an m altogether; lips that would cross meet half-way."
     along, size = down(points), unit(points)
     top, low = UPPER_LIP[:, 0], LOWER_LIP[:, 0]
     now, part = (points[low] - points[top])@along, np.maximum((move[low] - move[top])@along, 0)
     hold = STICKY*size*(1 - smooth(mouth_opening(points)/.05))
-    back = part*2*hold/max(part.max() + 2*hold, 1e-6)  # one share for all columns keeps the gap's shape
+    back = part*max(closing, 2*hold/max(part.max() + 2*hold, 1e-6))  # one share for all columns keeps the gap's shape
     back -= np.maximum(-(now + (move[low] - move[top])@along), 0)  # what lies crossed is pushed apart
     back = .5*back[:, None, None]*ALONG[:, None]*along
     move[UPPER_LIP] += back
@@ -232,12 +241,13 @@ def warp(
     usual_eyes,  # [2] the person's usual eye opening
     mouth:Mouth,  # for lips that part
     faces:Sheet,
-    gain=None,  # (log brightness [h, w] in the layout, layout [468, 2], walls; see `light`) or None
+    gain=None,  # (log brightness [h, w] in the layout, layout [468, 2], walls; see `Lamp`) or None
+    closing:float=0.,  # 0 to 1, see `closings`
 ) -> np.ndarray:  # uint8 [H, W, 3]
     "The frame with the face moved; without movement, the frame itself."
     if gain is None and not np.any(move): return frame
     flat, move = points[:POINTS, :2].astype(np.float64), np.array(move, np.float64)
-    guard_lids(flat, move, usual_eyes); guard_folds(flat, move); guard_lips(flat, move)
+    guard_lids(flat, move, usual_eyes); guard_folds(flat, move); guard_lips(flat, move, closing)
     where, by = extend(flat, move)
     tri, behind, out = faces.all, len(faces.behind), frame.copy()
     M, fine = affine(where[tri], (where + by)[tri])
@@ -246,26 +256,38 @@ def warp(
     x0, y0, x1, y1 = box_of(where + by, frame.shape)
     seen = paint((where + by)[tri] - (x0, y0), order[fine[order]], (y1 - y0, x1 - x0))
     irises, rows = points[[POINTS, POINTS + 5], :2].astype(np.float64), max(1, STRIP//(x1 - x0))
+    if gain is not None: lamp = Lamp((where + by)[faces.skin], *gain)
     for y in range(y0, y1, rows):
         part = seen[y - y0:y - y0 + rows]
         place = origin(part, M, where[tri], (x0, y))
         eyeballs(place, part, where, by, irises, (x0, y))
         strip = fetch(frame, place)
-        if gain is not None: light(strip, part - behind, (where + by)[faces.skin], *gain, at=(x0, y))
+        if gain is not None: lamp.light(strip, part - behind, (x0, y))
         out[y:y + len(part), x0:x1] = strip
     return open_mouth(out, frame, flat, flat + move, mouth)
 
 # %% ../../nbs/30_face/40_warp.ipynb #40_warp-025
 WALLS = .9  # how much of the light that a fold's wall gives back falls on the other wall
 
-def light(out, seen, corners, texture, layout, walls=0., at=(0, 0)):
-    "Multiply the skin's brightness by a texture of the layout, in place; folds are lit by their own walls."
-    flat = layout[triangles()].astype(np.float64)
-    log = fetch(texture, origin(seen, affine(flat, corners)[0], flat, at), cv2.INTER_LINEAR)
-    log[seen < 0] = 0
-    times, grey, darker = np.exp(log), sum(out[..., k].astype(np.float32) for k in range(3))/3, log < 0
-    for k in range(3):
-        skin = out[..., k].astype(np.float32)
-        pale = (skin + grey)/510  # of light's colour, half is lost on the way
-        back = np.where(darker, np.float32(walls)*pale*pale, skin/255)  # highlights grow towards white, not past it
-        out[..., k] = np.rint(skin*times/(1 + back*(times - 1)))
+DIM = .5/256  # log brightness that changes no grey level
+
+class Lamp:
+    "Light and shade on the skin of one picture."
+    def __init__(self, corners, texture, layout, walls=0.):  # [852, 2, 3] of the skin in the picture; the rest as `gain` of `warp`
+        self.flat, self.texture, self.walls = layout[triangles()].astype(np.float64), texture, np.float32(walls)
+        self.M, _ = affine(self.flat, corners)
+
+    def light(self, out, seen, at=(0, 0)):  # uint8 [H, W, 3]; int [H, W], below 0 where no skin is; (x, y) of the first pixel
+        "Multiply the brightness by the texture, in place; folds are lit by their own walls."
+        log = fetch(self.texture, origin(seen, self.M, self.flat, at), cv2.INTER_LINEAR)
+        log[seen < 0] = 0
+        log, pixels = log.ravel(), out.reshape(-1, 3)
+        for dark, some in (True, log < -DIM), (False, log > DIM):
+            lit = np.flatnonzero(some)
+            times, colours = np.exp(log[lit]), pixels[lit].T.astype(np.float32, order="C")
+            more, grey = times - 1, sum(colours)/3
+            for skin in colours:
+                pale = (skin + grey)/510  # of light's colour, half is lost on the way
+                back = self.walls*pale*pale if dark else skin/255  # highlights grow towards white, not past it
+                skin[:] = skin*times/(1 + back*more)
+            pixels[lit] = np.rint(colours).T
