@@ -429,10 +429,10 @@ def test_the_explorer_keeps_shots_apart(codec, tmp_path):
 def test_lips_that_close_in_speech_stay_closed(codec, real, name):
     "In the frames in which a talking person's lips are shut they were as far apart as they usually are in speech: every m a vowel."
     from cmet.io.media import open_video
-    frames = list(open_video(real/"cmet-samples/asset/video/RD_Radio1_000#5.mp4").frames())[:75]
+    frames = list(open_video(real/"cmet-samples/asset/video/RD_Radio1_000#5.mp4").frames())[60:110]
     clip = codec.track(frames)
     change = np.repeat(codec.sided(np.array([[TEXTBOOK[name].get(u, 0) for u in AUS]])), len(frames), 0)
     edited = np.stack(list(codec.edit_stream(frames, clip, change)))
     before, after = (np.array([mouth_opening(p) for p in t.points]) for t in (clip, codec.track(edited)))
-    shut, speaks = before <= np.quantile(before, .1), before > np.median(before)
-    assert after[shut].mean() < .35*np.median(before) and after[speaks].mean() > 1.2*before[speaks].mean()
+    shut, speaks = before < .02, before > np.median(before)
+    assert shut.sum() > 4 and after[shut].mean() < .025 and after[speaks].mean() > 1.2*before[speaks].mean()
