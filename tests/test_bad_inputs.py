@@ -447,3 +447,14 @@ def test_a_table_of_a_hundred_thousand_columns(tmp_path, in_time):
     from cmet.corpus.face_tables import read_face_table
     (tmp_path/"t.csv").write_text("a,"*100_000 + "\n1\n")
     with pytest.raises(CmetError, match="cannot read face table .*100,000 columns"): read_face_table(tmp_path/"t.csv")
+
+
+@pytest.mark.parametrize("odd", ["red\x1b[31m", "title\x1b]0;x\x07", "bell\a", "up\x9b1A"])
+def test_names_give_the_terminal_no_commands(folder, tmp_path, monkeypatch, capsys, odd):
+    monkeypatch.chdir(tmp_path)
+    code, err = main(["edit", f"{odd}.mp4", "--vector", "happy", "-o", "o.mp4"]), capsys.readouterr().err
+    check(code, err, "no such video")
+    assert main(["edit", str(folder/"one.mp4"), "--vector", "happy", "-o", f"{odd}.mp4"]) == 0
+    out = capsys.readouterr().out
+    assert (tmp_path/f"{odd}.mp4").is_file() and "the edited video" in out
+    for told in err, out: assert repr(odd)[1:-1] in told and not re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", told), told

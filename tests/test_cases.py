@@ -4,7 +4,10 @@ Of the kinds that are not here the members stand beside what they try: HDR, cloc
 covered mouths, turned faces and stills in `test_mesh`; values and kernels of runs in `test_experiment`; names in `test_bad_inputs`.
 """
 import csv
+import gzip
+import io
 import shutil
+import zipfile
 from fractions import Fraction
 
 import av
@@ -82,6 +85,21 @@ def test_one_bad_number(tmp_path, capsys):
     arrays = {k: np.array([[1.]*17, [x]*17, [2.]*17]) for k, x in (("i", np.inf), ("j", 1e30))}
     made, lost = encoded(data_set(tmp_path/"d", bad | arrays), capsys)
     assert not lost and dict(zip(made.clips["sentence"], made.lengths)) == {"rest": 5} | dict.fromkeys("abcdefghij", 2)
+
+
+def test_tables_that_only_their_names_call_csv(tmp_path, capsys):
+    "Excel's UTF-16, a packed one, a workbook; and the odd ones that are right: a mark at the start, ends of lines of three systems, decimal commas."
+    table = openface([(f, 0, {}) for f in (1, 2, 3)])
+    workbook = io.BytesIO()
+    with zipfile.ZipFile(workbook, "w") as z: z.writestr("xl/worksheets/sheet1.xml", "<worksheet/>")
+    odd = {"utf16": table.encode("utf-16"), "packed": gzip.compress(table.encode()), "book": workbook.getvalue()}
+    good = {"mark": b"\xef\xbb\xbf" + table.encode(), "windows": table.replace("\n", "\r\n").encode(), "mac": table.replace("\n", "\r").encode(),
+            "comma": table.replace(", ", ";").replace(".", ",").encode()}
+    root = data_set(tmp_path/"d", dict.fromkeys(odd | good, table))
+    for name, raw in (odd | good).items(): (root/"ann"/"happy"/f"{name}.csv").write_bytes(raw)
+    made, lost = encoded(root, capsys)
+    assert dict(zip(made.clips["sentence"], made.lengths)) == {"rest": 5} | dict.fromkeys(good, 3) and np.allclose(made.face, .5)
+    assert set(lost) == set(odd) and all("it is not plain text, as a CSV in UTF-8 is" in why for why in lost.values())
 
 
 @pytest.mark.parametrize("files, layout, wanted", [

@@ -36,6 +36,8 @@ def _read_text(path):  # -> DataFrame of text
     import pandas as pd
     check_size(path, "face table", TABLE)
     try:
+        with open(path, "rb") as f:
+            if b"\0" in f.read(64): raise ValueError("it is not plain text, as a CSV in UTF-8 is")
         with open(path, encoding="utf-8-sig", errors="replace") as f:
             head = f.readline()
             sep = max(",;\t", key=head.count)

@@ -12,9 +12,9 @@ import select
 import signal
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
-from ..core import silent
+from ..core import silent, visible
 from .limits import lacking
 
 # %% ../../nbs/10_io/90_terminal.ipynb #90_terminal-021
@@ -72,12 +72,19 @@ def _last():
         _nowhere()
         raise said from e
 
+class _Visible:
+    "An output stream on which names give no commands."
+    def __init__(self, stream): self.stream = stream
+    def write(self, text): return self.stream.write(visible(text))
+    def __getattr__(self, name): return getattr(self.stream, name)
+
 @contextmanager
 def piped():
-    "What is printed has been taken when this ends, or nobody wants it any more."
+    "What is printed has been taken when this ends, or nobody wants it any more; names in it give the terminal no commands."
     try:
-        try: yield
-        finally: _last()  # also when `--help` has been printed, which ends in an exception
+        with redirect_stdout(_Visible(sys.stdout)):
+            try: yield
+            finally: _last()  # also when `--help` has been printed, which ends in an exception
     except BrokenPipeError:
         if not _unread(): raise  # it was another pipe, that of a worker
         _nowhere()
