@@ -17,7 +17,7 @@ import warnings
 from pathlib import Path
 
 import cmet
-from .core import CmetError
+from .core import CmetError, visible
 from .io.limits import ENDLESS, lacking, whole
 from .io.terminal import Help, Listed, piped, quiet, terminable
 
@@ -250,7 +250,7 @@ def _notes(caught):
     "Each warning of the kit once, as a line on the error stream."
     here = os.path.dirname(cmet.__file__) + os.sep
     ours = [str(w.message) for w in caught if w.category is UserWarning and w.filename.startswith(here)]
-    for text in dict.fromkeys(ours): print(f"cmet: note: {text}", file=sys.stderr)
+    for text in dict.fromkeys(ours): print(f"cmet: note: {visible(text)}", file=sys.stderr)
 
 # %% ../nbs/99_cli.ipynb #99_cli-cli-010
 def main(

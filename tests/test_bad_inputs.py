@@ -451,10 +451,15 @@ def test_a_table_of_a_hundred_thousand_columns(tmp_path, in_time):
 
 @pytest.mark.parametrize("odd", ["red\x1b[31m", "title\x1b]0;x\x07", "bell\a", "up\x9b1A"])
 def test_names_give_the_terminal_no_commands(folder, tmp_path, monkeypatch, capsys, odd):
+    from PIL import Image
     monkeypatch.chdir(tmp_path)
     code, err = main(["edit", f"{odd}.mp4", "--vector", "happy", "-o", "o.mp4"]), capsys.readouterr().err
     check(code, err, "no such video")
     assert main(["edit", str(folder/"one.mp4"), "--vector", "happy", "-o", f"{odd}.mp4"]) == 0
     out = capsys.readouterr().out
     assert (tmp_path/f"{odd}.mp4").is_file() and "the edited video" in out
-    for told in err, out: assert repr(odd)[1:-1] in told and not re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", told), told
+    Image.fromarray(FACE).save(f"{odd}.webp", save_all=True, append_images=[Image.fromarray(FACE[::-1])])
+    assert main(["edit", f"{odd}.webp", "--vector", "happy", "-o", "p.mp4"]) == 0
+    note = capsys.readouterr().err
+    assert "holds 2 pictures" in note
+    for told in err, out, note: assert repr(odd)[1:-1] in told and not re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", told), told

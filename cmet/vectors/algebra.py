@@ -149,7 +149,7 @@ def measures(
 ) -> dict:  # name -> change in standard deviations inside speakers (face: on the scale of 0 to 5)
     "The changes that have a name, largest first; `CmetError` where no number has one."
     found = named(v, corpus)
-    if not found: raise CmetError(f"the numbers of '{v.encoder}' have no names", "use `ingredients`")
+    if not found: raise CmetError(f"the numbers of '{v.encoder}' have no names", "compare it by `describe`")
     return {k: float(x) for k, x in sorted(found.items(), key=lambda p: -abs(p[1]))}
 
 # %% ../../nbs/50_vectors/30_algebra.ipynb #30_algebra-describe-011
