@@ -450,3 +450,11 @@ def test_hdr_and_wide_colours_look_as_they_do_in_a_player(tmp_path, name, curve,
         f = next(c.decode(video=0))
         assert (f.color_trc, f.color_primaries, f.colorspace) == (1, 1, 1)
     assert psnr(next(open_video(out).frames()), image) > 32
+
+
+def test_no_picture_of_4k_waits_in_the_encoder(tmp_path):
+    for (w, h), waits in (((256, 192), True), ((2304, 1856), False)):
+        frames = [np.roll(np.tile(np.linspace(0, 255, w, dtype=np.uint8)[None, :, None], (h, 1, 3)), 3*k, 1) for k in range(8)]
+        path = write_video(tmp_path/f"{w}.mp4", frames, 25)
+        with av.open(path) as box: assert bool(box.streams.video[0].codec_context.has_b_frames) == waits
+        assert psnr(next(open_video(path).frames()), frames[0]) > 40
