@@ -286,9 +286,17 @@ def bring(page, button, *paths):
 def heard(page): return page.locator(".cmet-sets .cmet-fact")
 
 
+def see_the_dark(page):
+    ink, paper = page.evaluate("""() => { const lum = c => c.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)/765;
+        let e = document.querySelector('.cmet'); const ink = getComputedStyle(e).color;
+        while (e && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(e).backgroundColor)) e = e.parentElement;
+        return [lum(ink), e ? lum(getComputedStyle(e).backgroundColor) : 1] }""")
+    assert ink > .6 and paper < .35, "light text on a dark page"
+
+
 @pytest.mark.parametrize("kind", ["lab", "voila"])
-def test_a_voice_of_ones_own(kind, tmp_path):
-    "Bring a voice, mix it, keep it as a preset, load that again; bring what is no voice; bring a face; record."
+def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
+    "Bring a voice, mix it, keep it as a preset, load that again; bring what is no voice; bring a face; record. The page has a dark theme."
     from PIL import Image
 
     from cmet.core import builtin
@@ -297,8 +305,10 @@ def test_a_voice_of_ones_own(kind, tmp_path):
     write_audio(tmp_path/"spoken.wav", read_audio(builtin("speech/M01_sad_3_001.flac"), 48000), 48000)
     microphone = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
                   f"--use-file-for-fake-audio-capture={tmp_path/'spoken.wav'}"]
-    with served(kind, tmp_path) as url, browser(tmp_path/"profile", flags=microphone) as page:
+    with served(kind, tmp_path, dark=True) as url, browser(tmp_path/"profile", flags=microphone) as page:
         opened(page, kind, url)
+        see_the_dark(page)
+        shoot(page, f"{kind}_dark")
         first = settled(page)
         bring(page, "add sound files", *speech)
         heard(page).filter(has_text="3 clips, against a guessed neutral").wait_for()
@@ -424,18 +434,6 @@ Explorer(folder='files').show()"""
         slider(page, "happy").locator(".noUi-handle").focus()
         page.keyboard.press("ArrowRight")
         wait(page, lambda: value(page, "happy") == -.4 and (tmp_path/"heard").exists())
-
-
-@pytest.mark.parametrize("kind", ["lab", "voila"])
-def test_dark_theme(kind, tmp_path):
-    with served(kind, tmp_path, dark=True) as url, browser(tmp_path/"profile", 1200, 900) as page:
-        opened(page, kind, url)
-        ink, paper = page.evaluate("""() => { const lum = c => c.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)/765;
-            let e = document.querySelector('.cmet'); const ink = getComputedStyle(e).color;
-            while (e && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(e).backgroundColor)) e = e.parentElement;
-            return [lum(ink), e ? lum(getComputedStyle(e).backgroundColor) : 1] }""")
-        shoot(page, f"{kind}_dark")
-        assert ink > .6 and paper < .35, "light text on a dark page"
 
 
 def test_make_app_starts_this_page():
