@@ -1,6 +1,6 @@
 """The course: every hidden solution is run, every link leads somewhere, no notebook is heavy.
 
-The notebooks themselves are run by `nbdev_test`. Running them again for the solutions would cost minutes, so a
+The notebooks themselves are run by `notebooks.py`. Running them again for the solutions would cost minutes, so a
 solution is run after only those cells that define a name it uses, or a name those cells use, and so on back. They
 share one namespace, as in the notebook. No data set is given (`CMET_DATA` is taken away), so cells that ask for real
 recordings do without.

@@ -1,0 +1,51 @@
+"""The cells of every notebook, as nbdev_test runs them and by its flags: two notebooks at once, each in a process of its own
+that is forked from one which has imported everything. `python tests/notebooks.py [--times] [part of a path ...]`
+
+nbdev_test runs half of all notebooks in one process after the other, so that one finds what another left.
+"""
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+
+import warm
+from nbdev.config import get_config
+from nbdev.doclinks import nbglob
+
+FIRST = ["70_loop", "10_align", "50_codec", "30_export", "20_judges", "20_maps"]  # the dearest: one that begins last keeps the other processor waiting
+USED = ["nbdev.test", "ipywidgets", "jscatter", "seaborn", "skimage", "sklearn", "nbdev.showdoc", "cmet.explorer.app"]
+
+
+def test(path):
+    from nbdev.test import test_nb
+    passed, _ = test_nb(Path(path), skip_flags=get_config().tst_flags.split(), basepath=get_config().config_path)
+    spent = sum(sum(getrusage(who)[:2]) for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
+    print(f"CPU {spent:.1f}", flush=True)
+    sys.exit(not passed)
+
+
+def tested(path):
+    "Path, seconds, CPU seconds, and what was said if a cell failed."
+    began, process = time.monotonic(), warm.Started(test, str(path), cwd=get_config().nbs_path)
+    try: out, err = process.communicate(timeout=1200)
+    finally: process.kill()
+    cpu = out.rpartition("CPU ")[2].strip()
+    return path, time.monotonic() - began, float(cpu) if cpu else 0, process.returncode and (err or f"ended with {process.returncode}")
+
+
+def main(*parts, times=False):
+    warm.HEAVY.extend(USED)
+    late = lambda p: (not any(k in p.name for k in FIRST), p)
+    files = sorted((f.absolute() for f in nbglob(None, as_path=True)), key=late)
+    files = [f for f in files if all(p in str(f) for p in parts)]
+    with ThreadPoolExecutor(2) as two: results = list(two.map(tested, files))
+    failed = [(p, said) for p, _, _, said in results if said]
+    for p, said in failed: print(f"{p}:\n{said}", file=sys.stderr)
+    if times:
+        for p, wall, cpu, _ in sorted(results, key=lambda r: -r[2]): print(f"{wall:6.1f} s {cpu:6.1f} CPU s  {p}")
+    print(f"{len(files) - len(failed)} notebooks passed", *(f"failed: {p}" for p, _ in failed), sep="\n")
+    return bool(failed) or not files
+
+
+if __name__ == "__main__": sys.exit(main(*(a for a in sys.argv[1:] if a != "--times"), times="--times" in sys.argv))
