@@ -1,4 +1,5 @@
 """The mesh codec on faces it was not drawn on: what must hold for any face."""
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -252,7 +253,7 @@ def test_gaussian_filter_steps_over_missing_frames():
 
 @pytest.mark.real
 def test_the_rig_explains_real_faces(real):
-    "Fitted on one person, tested on the other, both ways: at least 80 % of the variance, and units keep their meaning."
+    "Fitted on every third frame of one person, tested on the other, both ways: at least 80 % of the variance, and units keep their meaning."
     from cmet.core import BASIC
     from cmet.face.action_units import corrected
     from cmet.face.landmarks import shape_of, still
@@ -260,7 +261,7 @@ def test_the_rig_explains_real_faces(real):
     people = {}
     for who in ("M030", "W009"):
         name = lambda e, who=who: f"{who}_front_{e}_level{1 if e == 'neutral' else 3}_001.mp4"
-        tracks = {e: track(open_video(real/"mead-clips"/name(e)).frames()) for e in ("neutral",) + BASIC}
+        tracks = {e: track(islice(open_video(real/"mead-clips"/name(e)).frames(), 0, None, 3)) for e in ("neutral",) + BASIC}
         shape = shape_of(tracks["neutral"])
         seen = {e: still(t, shape)[t.found] for e, t in tracks.items()}
         people[who] = (shape, np.concatenate(list(seen.values())) - shape,

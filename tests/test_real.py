@@ -1,4 +1,4 @@
-"""The experiment on real faces, in small: every third frame, one strength, the rows that are judged below."""
+"""The experiment on real faces, in small: every third frame, one strength, the rows that are judged below; judges read twelve frames."""
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ def test_one_persons_face_edits_another(tmp_path):
     import papermill
     if not (find_data("mead-clips") and find_data("cmet-samples")): pytest.skip("CMET_DATA does not hold the recordings")
     papermill.execute_notebook(NOTEBOOK, tmp_path/"run.ipynb", progress_bar=False, cwd=NOTEBOOK.parent,
-                               parameters=dict(strengths=[1.5], every=3, out=str(tmp_path), real_video=False, others=False,
+                               parameters=dict(strengths=[1.5], every=3, looks=12, out=str(tmp_path), real_video=False, others=False,
                                                rows=[OURS, f"{OURS}, drawn codec"], unseen_steps=0))
     table = pd.read_csv(tmp_path/"table.csv").set_index("row")
     print(table.to_string())
