@@ -76,10 +76,20 @@ def test_a_table_says_it_all(tmp_path):
     assert two.emotion == "sad" and two.source is None and "gone.mp4" in two.fault and one.fault == ""
 
 
+@pytest.mark.parametrize("text", ["edited;emotion;seconds\na.mp4;joy;1,5\n", "edited\temotion\tseconds\r\na.mp4\tjoy\t1.5\r\n",
+                                  'edited,emotion,seconds\n"a.mp4",joy,"1,5"\n', "edited;emotion\na.mp4;joy\n"])
+def test_tables_as_spreadsheets_write_them(tmp_path, text):
+    (tmp_path/"a.mp4").touch()
+    (tmp_path/"clips.csv").write_bytes(text.encode("utf-8-sig"))
+    one, = find_clips(tmp_path)
+    assert (one.edited, one.emotion, one.seconds, one.fault) == (tmp_path/"a.mp4", "happy", 1.5 if "seconds" in text else None, "")
+
+
 @pytest.mark.parametrize("text, why", [
     ("", "is empty"), ("video\na.mp4\n", "does not name"), ("edited\n\"\"\n", "does not name"),
     ("edited,emotion\na.mp4,jolly\n", "unknown emotion"),
-    ("edited,emotion,seconds\na.mp4,happy,fast\n", "no number")])
+    ("edited,emotion,seconds\na.mp4,happy,fast\n", "no number"), ("edited;seconds\na_happy.mp4;NaN\n", "no number"),
+    ("edited;seconds\na_happy.mp4;-1\n", "no number"), ("edited\tseconds\na_happy.mp4\tinf\n", "no number")])
 def test_bad_tables(tmp_path, text, why):
     (tmp_path/"clips.csv").write_text(text)
     with pytest.raises(CmetError, match=why): find_clips(tmp_path)

@@ -7,6 +7,7 @@ __all__ = ['VIDEOS', 'TABLE', 'told_by_name', 'Clip', 'videos', 'recorded_source
            'find_clips', 'real_clips']
 
 # %% ../../nbs/85_evaluate/50_pairing.ipynb #50_pairing-002
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -74,8 +75,11 @@ def from_names(folder, sources) -> list:  # of Clip
 
 # %% ../../nbs/85_evaluate/50_pairing.ipynb #50_pairing-011
 def _number(text, what):
-    try: return float(text) if text else None
-    except ValueError as e: raise CmetError(f"{what}: '{text}' is no number", f"correct {TABLE}") from e
+    if not text: return None
+    try: number = float(text.replace(",", "."))
+    except ValueError: number = math.nan
+    if 0 <= number < math.inf: return number
+    raise CmetError(f"{what}: '{text}' is no number of seconds", f"correct {TABLE}")
 
 def _clip(row:dict, line:int, folder, sources) -> Clip:
     "One line of a table."
@@ -92,7 +96,8 @@ def _clip(row:dict, line:int, folder, sources) -> Clip:
 def from_table(folder, sources) -> list:  # of Clip
     "The clips that `clips.csv` lists."
     import csv
-    try: rows = list(csv.DictReader(read_text(Path(folder, TABLE), "table").splitlines()))
+    lines = read_text(Path(folder, TABLE), "table").splitlines()
+    try: rows = list(csv.DictReader(lines, delimiter=max(",;\t", key="".join(lines[:1]).count)))
     except csv.Error as e:
         raise CmetError(f"cannot read {TABLE} ({e})", "save it as CSV in UTF-8") from e
     if rows and all(row.get("edited") for row in rows):

@@ -289,6 +289,6 @@ def _scored(bench, clips, folder, out, force, progress) -> Report:
     if not good:
         first = f"{table.edited[0]}: {table.fault[0]}"
         raise CmetError(f"no video of {len(table)} could be measured ({first})",
-                        "name the unedited video with --source, see `cmet eval --help`")
+                        "name sources with --source, emotions in file names; see `cmet eval --help`")
     summary = summarise(bench, table, folder, fvd_of(bench, good))
     return Report(table, summary, save(out, summary))
