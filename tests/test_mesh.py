@@ -437,3 +437,25 @@ def test_lips_that_close_in_speech_stay_closed(codec, real, name):
     before, after = (np.array([mouth_opening(p) for p in t.points]) for t in (clip, codec.track(edited)))
     shut, speaks = before < .02, before > np.median(before)
     assert shut.sum() > 4 and after[shut].mean() < .025 and after[speaks].mean() > 1.2*before[speaks].mean()
+
+
+def test_a_smile_is_taken_off_where_another_emotion_comes(codec, face, calm):
+    "Anger was drawn on the grin that portraits have: an evil grin, and nothing said so."
+    from cmet.face.landmarks import smile
+    assert smile(face.points) > .9 and any("smiles" in note for note in face.notes)
+    assert not smile(codec.track([calm]).points) and not any("smiles" in note for note in codec.track([calm]).notes)
+    change = {e: np.array([[faces.get(u, 0) for u in AUS]], float) for e, faces in TEXTBOOK.items()}
+    drawn_on = lambda e, track=None: codec.track(codec.edit(PHOTO[None], codec.sided(change[e], track))).points
+    assert smile(drawn_on("angry")) > .5 > 0 == smile(drawn_on("angry", face))
+    wide = lambda points: np.linalg.norm(points[0, 291] - points[0, 61])
+    assert wide(drawn_on("sad", face)) < .85*wide(drawn_on("sad"))
+    assert np.array_equal(codec.sided(change["happy"], face), codec.sided(change["happy"]))
+
+
+def test_a_head_turned_aside_is_told():
+    from cmet.face.landmarks import _tracked
+    cloud = MeshCodec().track([PHOTO]).points[0]
+    turn = np.array([[np.cos(1), 0, -np.sin(1)], [0, 1, 0], [np.sin(1), 0, np.cos(1)]])  # 57 degrees
+    away = (cloud - cloud.mean(0))@turn.T + cloud.mean(0)
+    said = lambda points: " ".join(_tracked(list(points), np.ones(2, bool), [[0, 0, 0, None]], set()).notes)
+    assert "aside in 1 of 2 frames" in said([cloud, away]) and "aside" not in said([cloud, cloud])

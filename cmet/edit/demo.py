@@ -43,7 +43,7 @@ def wanted(emotions=BASIC) -> tuple:  # (Mapper, emotion -> Vector, where the vo
 def together(codec, source, track, deltas:dict):
     "Generator of lists: the same frame unedited and with each change."
     frames, *again = tee(source.frames(), len(deltas) + 1)  # decoded once
-    edits = [codec.edit_stream(own, track, codec.sided(delta)) for own, delta in zip(again, deltas.values())]
+    edits = [codec.edit_stream(own, track, codec.sided(delta, track)) for own, delta in zip(again, deltas.values())]
     return map(list, zip(frames, *edits))
 
 # %% ../../nbs/80_edit/50_demo.ipynb #50_demo-009

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import CmetError
-from ..io.media import read_audio
+from ..io.sound import read_audio
 from ..speech.encoders import vector_of, vector_of_sound
 from ..speech.voicing import FRAME, HOP, RATE, found_speech, loud
 

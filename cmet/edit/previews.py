@@ -58,8 +58,8 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
     if not seen.any(): raise CmetError(f"no face at {len(seen)} moments of '{source.path}'", "give a video of one face, seen from the front")
     delta[seen] = change(request.mapper, request.wish, face[seen], at[seen])
     if request.gain is not None: delta *= request.gain.along(source.n_frames or max(frames) + 1, source.fps)[list(frames), None]
-    sided = getattr(codec, "sided", np.asarray)
-    moved = lambda frame, track, d: next(iter(codec.edit_stream([frame], track, sided(d[None]))))
+    sided = getattr(codec, "sided", lambda d, _: d)
+    moved = lambda frame, track, d: next(iter(codec.edit_stream([frame], track, sided(d[None], track))))
     rows = [[f, *(moved(f, t, s*d) for s in request.strengths)] for f, t, d in zip(frames.values(), tracks, delta)]
     return rows, at, _face(tracks, rows[0][0].shape[:2])
 

@@ -19,9 +19,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from ..core import CmetError
 from .action_units import AUS, FULL, Rig, corrected, drawn, intensities
-from .asymmetry import LEFT, one_sided
+from .asymmetry import LEFT, one_sided, unsmiled
 from .codecs import FaceCodec
-from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, still, track
+from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, smile, still, track
 from .mouth import closings, drawn_mouth, mouth_in
 from .shading import CANVAS, Shade, creases, layout_of, log_faces, measured
 from .warp import sheet, warp
@@ -103,8 +103,9 @@ class MeshCodec(FaceCodec):
         if i + 1 != len(track):
             raise CmetError("the clip has another number of frames than its track", "track the clip you edit")
 
-    def sided(self, delta, side:str=LEFT):  # [T, 17] -> [T, 34]: the person's right half, then the left
-        "The same change by halves of the face, what is contempt in it on one side only."
+    def sided(self, delta, track:Track|None=None, side:str=LEFT):  # [T, 17] -> [T, 34]: the person's right half, then the left
+        "The same change as this person's face takes it: contempt on one side only, a smile of its own taken off first."
+        if track is not None: delta = unsmiled(delta, smile(track.points[track.found]))
         return one_sided(delta, side=side)
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-010

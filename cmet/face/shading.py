@@ -92,7 +92,7 @@ class Shade:
     textures:np.ndarray  # float32 [17, 256, 256] at full strength
     layout:np.ndarray  # float64 [468, 2]
     source:str="drawn by hand"
-    walls:float=0.  # light from a fold's own walls, see `light`; what was measured on skin holds it already
+    walls:float=0.  # light from a fold's own walls, see `Lamp`; what was measured on skin holds it already
 
     def gain(self, intensity):  # [17], or [34] by halves -> (float32 [256, 256], layout, walls), as `warp` takes it
         pull = np.asarray(intensity, np.float32).clip(0)  # a muscle let go does not un-fold smooth skin
