@@ -319,19 +319,19 @@ def clip(n=9, size=64, seed=0): return np.random.default_rng(seed).integers(0, 2
 
 
 def test_edit_is_encode_add_decode(tiny):
-    frames, delta = clip(), np.random.default_rng(1).normal(size=(9, 10)).astype(np.float32)
-    codec = EDTalkCodec(tiny, device="cpu", crop=False, identity=3, batch=4)
+    frames, delta = clip(6), np.random.default_rng(1).normal(size=(6, 10)).astype(np.float32)
+    codec = EDTalkCodec(tiny, device="cpu", crop=False, identity=5, batch=4)
     x = torch.from_numpy(frames).permute(0, 3, 1, 2).float()/127.5 - 1
     expression, pose, lip = tiny.encode(x)
-    want = ((tiny.decode(x[3:4], lip, pose, expression + torch.from_numpy(delta)) + 1)*127.5).round().clamp(0, 255)
+    want = ((tiny.decode(x[5:6], lip, pose, expression + torch.from_numpy(delta)) + 1)*127.5).round().clamp(0, 255)
     found = torch.from_numpy(codec.edit(frames, delta)).permute(0, 3, 1, 2)
     assert float(((found - want).abs() > 1).float().mean()) < .01
     assert np.allclose(codec.encode(frames), expression, atol=1e-4)
 
 
 def test_batches_change_nothing(tiny):
-    frames, delta = clip(), np.ones((9, 10), np.float32)
-    results = [EDTalkCodec(tiny, device="cpu", crop=False, batch=n).edit(frames, delta).astype(int) for n in (1, 2, 9, 64)]
+    frames, delta = clip(5), np.random.default_rng(1).normal(size=(5, 10)).astype(np.float32)
+    results = [EDTalkCodec(tiny, device="cpu", crop=False, batch=n).edit(frames, delta).astype(int) for n in (1, 2, 5, 64)]
     for other in results[1:]: assert np.mean(abs(other - results[0]) > 1) < .01
 
 
