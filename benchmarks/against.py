@@ -2,7 +2,8 @@
 
 Each row is one command as a user types it, run by both versions in turn, so that a busy machine hurts both; what counts is the ratio. A frame's
 time is that of a long clip less that of a short one, so that starting Python and loading networks are not in it. Memory is the process's peak.
-Needs the recordings (CMET_DATA) for the rows of RAVDESS, of which each is run once. Prints a table and stores it beside this file, as JSON and Markdown.
+Needs the recordings (CMET_DATA) for the rows of RAVDESS; these and the large pictures are run once.
+Prints a table and stores it beside this file, as JSON and Markdown.
 """
 import argparse
 import os
@@ -61,6 +62,23 @@ def edits(versions, place, size, rounds):
     return (took[:, :, 1, :2] - took[:, :, 0, :2])/(long - short), took[:, :, 1, 2].max(0)
 
 
+def large(versions, place):
+    "A short clip in 4K, upright as phones film it, and a photograph of 12 megapixels: name -> (whole commands [1, version, (wall, CPU)], peaks)."
+    import cv2
+    from PIL import Image
+    from cmet.core import builtin
+    from cmet.io.media import read_video, write_video
+    source, fps = read_video(builtin("portrait.mp4"))
+    scaled = lambda f, w, h: cv2.resize(f[:, 40:220] if h > w else f, (w, h), interpolation=cv2.INTER_CUBIC)
+    film, photo = place/"4k.mp4", place/"12mp.jpg"
+    write_video(film, (scaled(f, 2160, 3840) for f in source[:40]), fps)
+    Image.fromarray(scaled(source[0], 3464, 3464)).save(photo, quality=92)
+    made = lambda v, f: run(v, "edit", f, "--vector", "happy - neutral", "--codec", "mesh", "-o", place/"out.mp4", "--force")
+    took = {f: np.array([[made(v, f) for v in versions]]) for f in (film, photo)}
+    names = {film: "cmet edit, mesh, 40 frames of 2160 × 3840, the whole command", photo: "cmet edit, mesh, a photograph of 12 megapixels, the whole command"}
+    return {names[f]: (t[..., :2], t[0, :, 2]) for f, t in took.items()}
+
+
 def table(r):
     "Results as Markdown."
     m = r["machine"]
@@ -77,7 +95,7 @@ def table(r):
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("old", type=Path, metavar="FOLDER", help="a checkout of the other version")
-    p.add_argument("--rows", nargs="+", default=["edit", "encode", "train"], choices=["edit", "encode", "train"])
+    p.add_argument("--rows", nargs="+", default=["edit", "large", "encode", "train"], choices=["edit", "large", "encode", "train"])
     p.add_argument("--sizes", type=int, nargs="+", default=[256, 1080])
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--out", type=Path, default=HERE, help="folder of against.json and against.md")
@@ -90,6 +108,8 @@ def main():
         place = Path(place)
         if "edit" in a.rows:
             for size in a.sizes: add(f"cmet edit, mesh, {size}², a frame", *edits(versions, place, size, a.rounds))
+        if "large" in a.rows:
+            for name, row in large(versions, place).items(): add(name, *row)
         if ravdess and {"encode", "train"} & {*a.rows}:
             mine = [place/f"c{k}" for k in (0, 1)]
             heard = [run(v, "encode", ravdess, "--encoder", "egemaps", "-o", c, "--workers", 2, fresh=place/f"kept {c.name}") for v, c in zip(versions, mine)]
