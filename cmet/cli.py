@@ -91,7 +91,8 @@ def edit_arguments(p):
 def crop(args):
     "`cmet crop`: cut the face out of a video as EDTalk wants it: 256², 25 frames a second, its sound kept."
     from cmet.edtalk.crop import prepare
-    from cmet.io.files import check_output, claimed
+    from cmet.io.claims import claimed
+    from cmet.io.files import check_output
     with claimed(check_output(args.out, [args.video], args.force), new=not args.force) as out:
         prepare(args.video, out, which=args.face)
     print(f"{out}: the face, with its sound")

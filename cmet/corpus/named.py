@@ -20,7 +20,9 @@ from ..io.resume import stamp
 # %% ../../nbs/40_corpus/80_named.ipynb #80_named-004
 def _ravdess(encoder, folder):
     "RAVDESS: speech by an encoder, faces as OpenFace's action units."
-    from cmet.corpus.corpus import encode_corpus, ravdess, ravdess_faces
+    from cmet.corpus.corpus import encode_corpus
+    from cmet.corpus.datasets import ravdess
+    from cmet.corpus.face_tables import ravdess_faces
     root = find_data("ravdess")
     if root is None: raise CmetError("RAVDESS is not here", "set CMET_DATA to the folder that holds it")
     clips = ravdess(root)

@@ -22,17 +22,17 @@ def emodb(
     root,  # folder with its sound files, at any depth
 ):  # -> clip table
     "Clip table of Emo-DB (Burkhardt et al., Interspeech 2005): `wav/03a01Fa.wav`."
-    from cmet.corpus.corpus import clip_table
+    from cmet.corpus.datasets import clip_table
     found = [(p, m) for p in walk(root) if (m := _NAME.fullmatch(p.name))]
     if not found: raise CmetError(f"no clips in '{root}'", "Emo-DB's files are named like 03a01Fa.wav")
     return clip_table([dict(speaker=f"emodb-{m[1]}", emotion=EMODB[m[3]], intensity=2, sentence=m[2], audio=str(p)) for p, m in found])
 
 def _ravdess(root):
-    from cmet.corpus.corpus import ravdess
+    from cmet.corpus.datasets import ravdess
     return ravdess(root)
 
 def _cmet(root):
-    from cmet.corpus.corpus import cmet_samples
+    from cmet.corpus.datasets import cmet_samples
     return cmet_samples(root)
 
 SOURCES = {"ravdess": _ravdess, "emodb": emodb, "cmet-samples": _cmet}

@@ -18,12 +18,14 @@ import numpy as np
 
 import cmet
 from ..core import BASIC, EMOTIONS, CmetError, builtin, canonical, data_folder, rng, sha256
-from .actors import AUS, FPS, LEVELS, PROTOTYPES, RATE, VOICES, mouth, perform, person, speak, track
+from .actors import FPS, LEVELS, PROTOTYPES, RATE, VOICES, mouth, perform, person, speak, track
 from .corpus import make_corpus, write_corpus
+from ..face.action_units import AUS
 from ..io.claims import claimed, hidden, listed, owned, remove
 from ..io.files import atomic, make_folder, put_back
-from ..io.media import write_audio, write_video
+from ..io.media import write_video
 from ..io.resume import Parts, stamp
+from ..io.sound import write_audio
 
 # %% ../../nbs/40_corpus/70_studio.ipynb #70_studio-005
 SENTENCES = ("The parcel came on Tuesday morning", "They moved my table over by the window",

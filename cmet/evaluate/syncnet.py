@@ -133,7 +133,8 @@ def lip_sync(
 ) -> dict:  # as `confidence`; `CmetError` where there is no sound
     "SyncNet's verdict on a video."
     from cmet.edtalk.crop import at_rate
-    from cmet.io.media import open_video, read_audio
+    from cmet.io.media import open_video
+    from cmet.io.sound import read_audio
     source = video if hasattr(video, "frames") else open_video(video)
     if not source.has_audio:
         raise CmetError(f"'{source.path}' has no sound", "leave --also sync out, or give videos with sound")

@@ -19,7 +19,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from ..core import CmetError, cache_dir
-from .assets import Asset, asset, by_hand, checked, here, home, pinned, places, select, size_text
+from .assets import asset, by_hand, checked, here, home, pinned, places, select, size_text
+from .catalogue import Asset
 from .claims import remove
 from .download import Unreachable, alone, fetch, note_of, part_of
 from .files import make_folder

@@ -16,7 +16,8 @@ import numpy as np
 
 from .. import core
 from ..core import CmetError, cache_dir, find_data
-from ..io.assets import ASSETS, verified
+from ..io.assets import verified
+from ..io.catalogue import ASSETS
 from ..io.tensors import read_weights as read_checkpoint
 
 # %% ../../nbs/20_speech/30_emotion2vec.ipynb #30_emotion2vec-005

@@ -19,9 +19,9 @@ import numpy as np
 
 from ..core import CmetError, Registry, cache_dir, sha256
 from ..io.files import atomic
-from ..io.limits import LARGEST, read_array
 from ..io.jobs import unbroken
-from ..io.media import read_audio
+from ..io.limits import LARGEST, read_array
+from ..io.sound import read_audio
 from .emotion2vec import find_emotion2vec, load_emotion2vec, present_emotion2vec, read_config, weights_file
 from .voicing import RATE, found_speech, levelled
 from .whisper import BLOCKS, WIDTH, embedding, load_whisper, whisper_weights

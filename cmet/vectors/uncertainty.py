@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import CmetError, rng
-from .algebra import centred
+from ..corpus.sampling import centred
 from .vector import Vector, cosine, feature_unit, norm_interval, pool
 
 # %% ../../nbs/50_vectors/40_uncertainty.ipynb #40_uncertainty-005
