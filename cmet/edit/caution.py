@@ -31,8 +31,10 @@ def listened(
     return out | dict(cautions=_by_sound(ranked, n, guessed, far, mapper.config.get("strange", STRANGE)))
 
 def _by_name(ranked) -> list:
-    if ranked[0][0] != "contempt": return []
-    return ["contempt hardly exists in speech, so its voice says little: read the face as a textbook's"]
+    (first, p), (second, q) = ranked[:2]
+    if first == "contempt": return ["contempt hardly exists in speech, so its voice says little: read the face as a textbook's"]
+    if first == "neutral": return [f"these voices sound neutral ({p:.0%}); what is shown is the trace of {second} ({q:.0%}) in them"]
+    return [f"no single emotion: these voices sound {first} ({p:.0%}) or {second} ({q:.0%})"] if p < SURE else []
 
 def _by_sound(ranked, n, guessed, far, strange) -> list:
     (first, p), (second, q) = ranked[:2]
