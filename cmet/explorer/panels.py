@@ -29,14 +29,15 @@ from ..viz.maps import plane
 class Map:
     "All clips on a plane, one's own voices among them, and the current vector as an arrow."
     def __init__(self, height:int=300):  # pixels
-        self.height, self.drawn, self.scatter, self.plane = height, None, None, None
+        self.height, self.drawn, self.scatter, self.plane, self.asked = height, None, None, None, None
         self.widget = w.VBox()
 
     def show(self, view) -> None:  # a `View`
         "The arrow of a view; the dots are sent once, and again when there is another voice."
-        corpus, own = view.voice.corpus, view.own
+        corpus, own, asked = view.voice.corpus, view.own, (view.wish.weights, view.wish.voices)
         if self.drawn is None or self.drawn[0] is not corpus or self.drawn[1] != own: self._draw(corpus, own, view.vector)
-        elif self.scatter is not None: self.scatter.annotations(arrow(self.plane, view.vector))
+        elif self.scatter is not None and asked != self.asked: self.scatter.annotations(arrow(self.plane, view.vector))
+        self.asked = asked
 
     def _draw(self, corpus, own, v):
         if self.drawn is None or self.drawn[0] is not corpus: self.plane = None

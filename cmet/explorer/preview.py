@@ -166,7 +166,7 @@ class View:
 class Scene:
     "From wishes to views; what a wish shares with the last few is not computed again."
     def __init__(self, corpus=None, say=lambda text: None):  # say: is told what takes long
-        self.corpus, self.say, self.kept, self.took = corpus, say, {}, {}
+        self.corpus, self.say, self.kept, self.took, self.last = corpus, say, {}, {}, (None, None)
 
     def keep(self, key, make, text:str, most:int=8):
         "What was made for a key before, or is made now."
@@ -185,6 +185,12 @@ class Scene:
     def voice(self, mapper) -> Voice:
         return self.keep(mapper, lambda: open_voice(mapper, self.corpus), f"preparing the {mapper} mapper …")
 
+    def answer(self, wish, voice, clip, vector) -> np.ndarray:  # float32 [T, D], at strength 1
+        "By how much the face is to change; a strength, a region or another moment asks the mapper nothing new."
+        asked = wish.mapper, wish.weights, wish.voices
+        if self.last[0] != asked or self.last[1] is not clip: self.last = asked, clip, voice.change(vector, clip.face)
+        return self.last[2]
+
     def look(self, wish:Wish):  # yields `View`s, the last one is fine; `CmetError` for what cannot be
         "What a wish looks like."
         voice, own = self.voice(wish.mapper), {}
@@ -193,7 +199,7 @@ class Scene:
             own[name] = voice.listen(name, files)
         clip = self.clip(wish.source, wish.codec)
         vector, i = voice.vector(dict(wish.weights), own), min(wish.frame, len(clip) - 1)
-        change = by_region(voice.change(vector, clip.face, wish.strength), clip.codec, wish.regions)
+        change = by_region(wish.strength*self.answer(wish, voice, clip, vector), clip.codec, wish.regions)
         fine, rough = (self.took.get((wish.codec, coarse), 0) for coarse in (False, True))
         if fine > SLOW: self.say("drawing …")
         for coarse in [True]*(fine > max(SLOW, 2*rough)) + [False]:
