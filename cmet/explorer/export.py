@@ -137,7 +137,7 @@ def whole(source, codec, voice, vector, strength:float, bar, regions=()):  # sou
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of frames without a face; they stay as they are
         change = face_change(voice.mapper, vector, codec, track, strength)
-        return track, codec.encode(track), by_region(change, codec, regions)
+        return track, codec.encode(track), by_region(change, codec, regions, track)
 
 def save_film(
     path,  # the mp4 to write; a JSON beside it says what made it
@@ -153,7 +153,7 @@ def save_film(
     mean = both_sides(change, codec.dim)
     story = provenance(source, vector, voice.mapper, codec, voice.corpus, encoder, strength, mean, doubt, to=to)
     story |= {"regions": dict(regions)}
-    sided = codec.sided(change) if hasattr(codec, "sided") and change is mean else change  # contempt is one-sided
+    sided = codec.sided(change, track) if hasattr(codec, "sided") and change is mean else change  # contempt is one-sided
     frames = codec.edit_stream(counted(source.frames(), bar, "editing"), track, sided)
     return save_edit(check_output(path, [source.path]), source, frames, story)
 

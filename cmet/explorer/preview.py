@@ -62,7 +62,7 @@ def moment(track, i:int):
 def editor(codec, frames, track):  # -> function: (i, delta [D], or [2D] by halves) -> uint8 [h, w, 3]
     "A function that edits one frame of a clip at a time."
     from cmet.face.mesh import MeshCodec, Writers, checked
-    sided = lambda d: codec.sided(d) if hasattr(codec, "sided") and d.shape[1] == codec.dim else d  # contempt is one-sided
+    sided = lambda d: codec.sided(d, track) if hasattr(codec, "sided") and d.shape[1] == codec.dim else d  # contempt is one-sided
     if not isinstance(codec, MeshCodec):
         part = lambda i: moment(track, i) or codec.track([frames[i]])
         return lambda i, d: next(iter(codec.edit_stream([frames[i]], part(i), sided(d[None])))) if d.any() else frames[i]
@@ -199,7 +199,7 @@ class Scene:
             own[name] = voice.listen(name, files)
         clip = self.clip(wish.source, wish.codec)
         vector, i = voice.vector(dict(wish.weights), own), min(wish.frame, len(clip) - 1)
-        change = by_region(wish.strength*self.answer(wish, voice, clip, vector), clip.codec, wish.regions)
+        change = by_region(wish.strength*self.answer(wish, voice, clip, vector), clip.codec, wish.regions, clip.track)
         fine, rough = (self.took.get((wish.codec, coarse), 0) for coarse in (False, True))
         if fine > SLOW: self.say("drawing …")
         for coarse in [True]*(fine > max(SLOW, 2*rough)) + [False]:

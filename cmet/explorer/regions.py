@@ -32,6 +32,7 @@ def by_region(
     change,  # [T, D] of a face, or [T, 2D] by halves
     codec,
     regions,  # as `told_regions` gives them
+    track=None,  # what the codec found: where the sides differ, the person's own smile is seen to here
 ) -> np.ndarray:  # [T, D], or [T, 2D] by halves where the sides differ
     "The change of a face, each part with its own strength."
     if not regions: return change
@@ -41,7 +42,7 @@ def by_region(
     where = {u: name for name, units in REGIONS.items() for u in units}
     change = change*np.array([k.get(where[u], 1.) for u in AUS], change.dtype)
     if not set(SIDES) & set(k): return change
-    return (codec.sided(change)*np.repeat([k.get(side, 1.) for side in SIDES], d)).astype(change.dtype)
+    return (codec.sided(change, track)*np.repeat([k.get(side, 1.) for side in SIDES], d)).astype(change.dtype)
 
 def both_sides(
     change,  # [T, D], or [T, 2D] by halves
