@@ -236,6 +236,8 @@ STYLE = """<style>
 .cmet-head { font-weight: 600; margin: 2px 0; font-size: 15px; border-bottom: 1px solid var(--jp-border-color1, #bbb); }
 .cmet-note, .cmet-fact { padding: 2px 0; }
 .cmet-bad { padding: 4px 8px; margin: 2px 0; border-left: 4px solid #D55E00; background: var(--jp-layout-color2, #eee); }
+.cmet .widget-dropdown > select { --ink: var(--jp-ui-font-color1, #222); background-position: calc(100% - 12px), calc(100% - 6px);
+  background-size: 6px 6px; background-image: linear-gradient(45deg, #0000 50%, var(--ink) 0), linear-gradient(135deg, var(--ink) 50%, #0000 0); }
 .cmet-wrong input { border: 2px solid #D55E00 !important; }
 .cmet-faces { display: grid; position: relative; max-width: min(760px, 75vh); overflow: hidden; border-radius: 6px; --cut: 4%; }
 .cmet-faces > * { grid-area: 1 / 1; margin: 0; width: 100%; height: 100%; }
