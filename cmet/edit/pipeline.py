@@ -204,11 +204,12 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
     shown = dict(unit="frame", leave=False, disable=None if progress else True)  # None: no terminal
     with claimed(out, new=not force), tqdm(total=total, **shown) as bar:
         track, gain = find_face(codec, source, bar), None
-        for note in (notes := list(getattr(track, "notes", ()))): warnings.warn(note, stacklevel=2)
         if request.lip is not None: track = track.speaking(request.lip, source.fps)
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
         if request.gain is not None: delta, gain = request.gain.applied(delta, source.fps)
         deltas = [s*delta for s in request.strengths]
+        notes = [*getattr(track, "notes", ()), *getattr(codec, "remarks", lambda *_: [])(delta, track)]
+        for note in notes: warnings.warn(note, stacklevel=2)
         story = request.story(source, deltas) | {"notes": notes, "gain": gain}  # gain: mean, min and max of the factor over time
         frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, deltas, source.size)
         return save_edit(out, source, frames, story, request.lips, force)

@@ -199,7 +199,6 @@ def _tracked(found, shown, tops, notes):
     good = points[seen & shown]
     far = (aside(good) > ASIDE).sum()
     if far: notes.append(f"the head is turned far aside in {far} of {len(points)} frames: what is hidden is guessed; a view from the front does better")
-    if len(good) and smile(good): notes.append("the face smiles all along: its smile is taken off where another emotion comes")
     if covered.any(): notes.append(f"the mouth is covered in {covered.sum()} of {len(points)} frames; they stay as they are")
     starts = [row[0] for row in tops]
     shots = [a for a, z in zip(starts, [*starts[1:], len(points)]) if seen[a:z].any()]  # a cut to no face parts nothing

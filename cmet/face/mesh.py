@@ -105,8 +105,14 @@ class MeshCodec(FaceCodec):
 
     def sided(self, delta, track:Track|None=None, side:str=LEFT):  # [T, 17] -> [T, 34]: the person's right half, then the left
         "The same change as this person's face takes it: contempt on one side only, a smile of its own taken off first."
-        if track is not None: delta = unsmiled(delta, smile(track.points[track.found]))
-        return one_sided(delta, side=side)
+        return one_sided(delta if track is None else self.calmed(delta, track), side=side)
+
+    def calmed(self, delta, track:Track):  # [T, 17] -> the same, without the smile that the face has anyway
+        return unsmiled(delta, smile(track.points[track.found]))
+
+    def remarks(self, delta, track:Track) -> list:  # of sentences
+        taken = self.calmed(delta, track) - delta
+        return ["the face smiles all along: its smile is taken off first"] if np.abs(taken).max() > .5 else []
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-010
 LIMIT = 2*FULL  # changes beyond this fold any face
