@@ -248,6 +248,18 @@ def test_the_lips_go_on_talking(short):
     assert mouth_sync(*(blendshapes(read_video(p)[0]) for p in (out, talk))) > .7
 
 
+@pytest.mark.parametrize("strength", [0, 1])
+def test_a_smile_is_told_where_it_is_taken_off(tmp_path, strength):
+    "At strength 0 the face was said to lose its smile, and lost nothing."
+    still = write_video(tmp_path/"smiles.mp4", [FACE]*2, 25)
+    if not strength: out = edit_video(still, tmp_path/"out.mp4", vector="angry", strength=0, progress=False)
+    else:
+        with pytest.warns(UserWarning, match="smiles all along"):
+            out = edit_video(still, tmp_path/"out.mp4", vector="angry", progress=False)
+    said = json.loads(out.with_suffix(".json").read_text())["notes"]
+    assert any("smiles" in note for note in said) == bool(strength)
+
+
 def test_a_smile_raises_the_lip_corners(short):
     from cmet.face.mesh import MeshCodec
     out = edit_video(short, short.parent/"smile.mp4", vector="2*(happy - neutral)", progress=False)

@@ -441,7 +441,7 @@ def test_lips_that_close_in_speech_stay_closed(codec, real, name):
 
 def test_a_smile_is_taken_off_where_another_emotion_comes(codec, face, calm):
     "Anger was drawn on the grin that portraits have: an evil grin, and nothing said so."
-    from cmet.face.landmarks import smile
+    from cmet.face.mouth import smile
     assert smile(face.points) > .9 and not smile(codec.track([calm]).points)
     change = {e: np.array([[faces.get(u, 0) for u in AUS]], float) for e, faces in TEXTBOOK.items()}
     drawn_on = lambda e, track=None: codec.track(codec.edit(PHOTO[None], codec.sided(change[e], track))).points
@@ -451,6 +451,16 @@ def test_a_smile_is_taken_off_where_another_emotion_comes(codec, face, calm):
     assert np.array_equal(codec.sided(change["happy"], face), codec.sided(change["happy"]))
     told = lambda e, track: codec.remarks(change[e], track)
     assert "smiles" in told("angry", face)[0] and told("happy", face) == told("angry", codec.track([calm])) == []
+    assert codec.remarks(0*change["angry"], face) == []
+
+
+def test_a_smile_belongs_to_its_shot(codec, face, calm):
+    "The smile of one shot was taken off the face of the next as well, and off nobody where the calm shot came first."
+    two = codec.track([PHOTO, PHOTO, PHOTO, calm, calm])
+    two.later = ((3, 3, calm),)  # the same picture but for its smile: as a cut to another face
+    change = rows(5, **TEXTBOOK["angry"])
+    taken = np.abs(codec.calmed(change, two) - change).max(1)
+    assert taken[:3].min() > 3 and not taken[3:].any()
 
 
 def test_a_head_turned_aside_is_told():

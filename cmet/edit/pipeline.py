@@ -208,7 +208,7 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
         if request.gain is not None: delta, gain = request.gain.applied(delta, source.fps)
         deltas = [s*delta for s in request.strengths]
-        notes = [*getattr(track, "notes", ()), *getattr(codec, "remarks", lambda *_: [])(delta, track)]
+        notes = [*getattr(track, "notes", ()), *getattr(codec, "remarks", lambda *_: [])(max(deltas, key=np.ptp), track)]
         for note in notes: warnings.warn(note, stacklevel=2)
         story = request.story(source, deltas) | {"notes": notes, "gain": gain}  # gain: mean, min and max of the factor over time
         frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, deltas, source.size)

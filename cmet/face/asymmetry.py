@@ -60,9 +60,9 @@ UNSMILE = np.array([dict(AU06=-1, AU12=-4, AU25=-4.5).get(u, 0) for u in AUS], f
 
 def unsmiled(
     delta,  # [T, 17] change of the face
-    amount:float,  # how broadly it smiles, from `smile`
+    amount,  # float, or [T] from `smiles`: how broadly it smiles
 ) -> np.ndarray:  # float [T, 17]
     "The same change, with the face's own smile taken off where another emotion comes."
     delta = np.asarray(delta, float)
     other = np.minimum(np.linalg.norm(delta, axis=1)/2, 1)*(1 - delta[:, AUS.index("AU12")]/1.5).clip(0, 1)
-    return delta + amount*other[:, None]*UNSMILE
+    return delta + (amount*other)[:, None]*UNSMILE

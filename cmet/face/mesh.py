@@ -21,8 +21,8 @@ from ..core import CmetError
 from .action_units import AUS, FULL, Rig, corrected, drawn, intensities
 from .asymmetry import LEFT, one_sided, unsmiled
 from .codecs import FaceCodec
-from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, smile, still, track
-from .mouth import closings, drawn_mouth, mouth_in
+from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, still, track
+from .mouth import closings, drawn_mouth, mouth_in, smiles
 from .shading import CANVAS, Shade, creases, layout_of, log_faces, measured
 from .warp import sheet, warp
 from ..io.files import atomic
@@ -107,8 +107,9 @@ class MeshCodec(FaceCodec):
         "The same change as this person's face takes it: contempt on one side only, a smile of its own taken off first."
         return one_sided(delta if track is None else self.calmed(delta, track), side=side)
 
-    def calmed(self, delta, track:Track):  # [T, 17] -> the same, without the smile that the face has anyway
-        return unsmiled(delta, smile(track.points[track.found]))
+    def calmed(self, delta, track:Track):  # [T, 17], or one row for all -> the same, without the smile that the face has anyway
+        amount = smiles(track)
+        return unsmiled(delta, amount if len(delta) == len(track) else amount.mean())
 
     def remarks(self, delta, track:Track) -> list:  # of sentences
         taken = self.calmed(delta, track) - delta
