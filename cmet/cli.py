@@ -19,14 +19,15 @@ from pathlib import Path
 import cmet
 from .core import CmetError, visible
 from .io.limits import ENDLESS, lacking, whole
+from .io.settings import read_settings
 from .io.terminal import Help, Listed, piped, quiet, terminable
 
 # %% ../nbs/99_cli.ipynb #99_cli-003
-WORDS = "to frm vector curve mapper codec encoder strength corpus lips face follow".split()
+WORDS = "to frm vector curve mapper codec encoder strength corpus lips face follow regions".split()
 
 def edit(args):
     "`cmet edit`: put the emotion of some speech on a talking face, or on a folder of them."
-    words = {k: getattr(args, k) for k in WORDS} | {"force": args.force}
+    words = {k: getattr(args, k) for k in WORDS} | {"force": args.force, "regions": read_settings(args.regions)}
     if not args.preview and Path(args.video).is_dir(): return _edit_all(args, words)
     if args.preview: return _look(args, words)
     from cmet.edit.pipeline import edit_video
@@ -72,6 +73,8 @@ def edit_arguments(p):
     add("--curve", metavar="CURVE", help='or emotion over time: "0 neutral -> 1.2 happy 0.8 -> 3 neutral"')
     add("--strength", default=1.0, type=strength, nargs="+", metavar="S",
         help="how much of it: 1 is natural, 0 none (default 1); several: side by side in one video")
+    add("--part", dest="regions", nargs="+", action="extend", metavar="PART=K",
+        help="a part by itself: brows, eyes, mouth, left or right times K, 0 to 2: mouth=0")
     add("--preview", action="store_true", help="write only a picture, OUT.png: a few moments, before and after")
     add("--follow", action="store_true", help="let it come and go with the speech of --to, one recording")
     add("--mapper", default="auto", metavar="M",

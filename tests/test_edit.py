@@ -1,6 +1,7 @@
 """`edit_video` as a tool: what it keeps, says and leaves behind. A toy codec first, the real one at the end."""
 import json
 import tracemalloc
+import warnings
 from itertools import islice
 
 import numpy as np
@@ -10,8 +11,12 @@ from skimage.data import astronaut
 from cmet.core import BASIC, EMOTIONS, CmetError, builtin, find_data, sha256
 from cmet.corpus.corpus import make_corpus
 from cmet.edit.pipeline import LABEL, edit_video, face_change
+from cmet.edit.previews import preview
 from cmet.edit.request import speech_files, speech_vector, wanted_vector
 from cmet.face.action_units import AUS
+from cmet.face.codecs import FaceCodec
+from cmet.face.landmarks import LIPS_LOW, LIPS_TOP
+from cmet.face.mesh import MeshCodec
 from cmet.io.assets import candidates
 from cmet.io.files import check_output
 from cmet.io.media import open_video, read_audio, read_video, write_audio, write_video
@@ -21,7 +26,7 @@ av = pytest.importorskip("av")
 FACE = astronaut()[:256, 96:352]
 
 
-class Toy:
+class Toy(FaceCodec):
     "A codec that brightens: the first number of `delta` is added to every pixel; dark frames have no face."
     name, dim, fail_at = "toy", 3, None
     def track(self, frames): return [f.mean() for f in frames]
@@ -228,7 +233,7 @@ def test_an_edited_still_does_not_tremble(short, corpus, monkeypatch):
 
 def test_a_learned_codec_from_its_file(short):
     from cmet.face.codecs import face_codec
-    from cmet.face.mesh import MeshCodec, learned, save_codec
+    from cmet.face.mesh import learned, save_codec
     frames = read_video(short)[0]
     wide = np.stack(list(MeshCodec().edit(frames, np.tile(3.*(np.array(AUS) == "AU12"), (len(frames), 1)))))
     save_codec(learned({"neutral": frames, "happy": wide}, source="a test"), short.parent/"codec.safetensors")
@@ -258,10 +263,25 @@ def test_a_smile_is_told_where_it_is_taken_off(tmp_path, strength):
             out = edit_video(still, tmp_path/"out.mp4", vector="angry", progress=False)
     said = json.loads(out.with_suffix(".json").read_text())["notes"]
     assert any("smiles" in note for note in said) == bool(strength)
+    with warnings.catch_warnings(record=True) as caught: preview(still, tmp_path/"out.png", vector="angry", strength=strength)
+    assert [str(w.message) for w in caught] == said, "the preview says what the edit says"
+
+
+def test_a_part_of_the_face_with_its_own_strength(tmp_path):
+    "With the mouth at 0 the brows come down and the lips stay as they are, their smile too; and nobody says otherwise."
+    still = write_video(tmp_path/"smiles.mp4", [FACE]*2, 25)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = edit_video(still, tmp_path/"out.mp4", vector="angry", regions={"mouth": 0, "brows": 1.5}, progress=False)
+    story = json.loads(out.with_suffix(".json").read_text())
+    assert story["regions"] == {"brows": 1.5, "mouth": 0} and story["codec"]["mean_change"][AUS.index("AU12")] == 0
+    moved = np.abs(read_video(out)[0].astype(float) - read_video(still)[0])[0].max(-1)
+    face = MeshCodec().track([FACE]).points[0]
+    at = lambda *points: moved[tuple(slice(int(lo), int(hi)) for lo, hi in zip(*(f(face[list(points), 1::-1], 0) for f in (np.min, np.max))))]
+    assert np.quantile(at(*LIPS_TOP, *LIPS_LOW), .9) < 12 < 30 < np.quantile(at(66, 296, 107, 336, 9), .9)
 
 
 def test_a_smile_raises_the_lip_corners(short):
-    from cmet.face.mesh import MeshCodec
     out = edit_video(short, short.parent/"smile.mp4", vector="2*(happy - neutral)", progress=False)
     story = json.loads(out.with_suffix(".json").read_text())
     asked = dict(zip(AUS, story["codec"]["mean_change"]))

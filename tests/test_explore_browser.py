@@ -379,7 +379,7 @@ def test_random_actions_leave_nothing_that_contradicts(tmp_path):
     "What is read off the page agrees with itself, and its picture is the one that the kit makes of the expression that is read off."
     from cmet.core import CmetError
     from cmet.explorer.preview import Scene, Wish
-    from cmet.explorer.regions import PARTS
+    from cmet.face.regions import PARTS
     from cmet.explorer.voices import read_preset, read_weights
     from cmet.explorer.widgets import jpeg
     g, scene, files = random.Random(0), Scene(), [tmp_path/"broken.flac", tmp_path/"broken.png"]

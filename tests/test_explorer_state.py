@@ -16,7 +16,7 @@ from cmet.core import EMOTIONS, builtin
 from cmet.explorer import Explorer
 from cmet.explorer.panels import arrow, code
 from cmet.explorer.preview import Scene, full
-from cmet.explorer.regions import PARTS, both_sides
+from cmet.face.regions import PARTS, both_sides
 from cmet.explorer.voices import preset, read_preset, read_weights
 from cmet.explorer.widgets import bars, jpeg
 from cmet.io.media import open_video, write_audio

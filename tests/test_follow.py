@@ -11,6 +11,7 @@ from cmet.corpus.studio import demo_speech
 from cmet.edit.follow import MOST, Gain, followed, gain_of, shaped, windows
 from cmet.edit.pipeline import edit_video
 from cmet.edit.request import people_mapper, wanted_vector
+from cmet.face.codecs import FaceCodec
 from cmet.io.media import open_video, write_audio, write_video
 from cmet.speech.encoders import SpeechEncoder, speech_encoder
 from cmet.speech.voicing import HOP, RATE, loud, pitch_of
@@ -135,7 +136,7 @@ def test_what_cannot_be_followed(sound, tmp_path):
     with pytest.raises(CmetError, match="too short to follow"): gain_of(cry, Pitch(), High(), [0, 1])
 
 
-class Toy:
+class Toy(FaceCodec):
     "A codec that keeps what it was asked for."
     name, dim = "toy", 3
     def track(self, frames): return [0 for _ in frames]

@@ -12,6 +12,7 @@ from cmet.cli import main
 from cmet.core import CmetError
 from cmet.edit import edit_folder, edit_video, preview
 from cmet.edit.pipeline import LABEL
+from cmet.face.action_units import AUS
 from cmet.io.media import read_video, write_video
 
 
@@ -110,6 +111,9 @@ def test_a_folder_of_another_request_is_left_alone(films, words):
     edit_folder(films, out, **words)
     before = everything(films.parent)
     with pytest.raises(CmetError, match="another request"): edit_folder(films, out, **words, strength=2)
+    with pytest.raises(CmetError, match="moves the face as one"): edit_folder(films, out, **words, regions={"mouth": 0}, force=True)
+    words["codec"].units = AUS  # of a codec that has parts, another factor is another request
+    with pytest.raises(CmetError, match="another request"): edit_folder(films, out, **words, regions={"mouth": 0})
     assert everything(films.parent) == before
     assert edit_folder(films, out, **words, strength=2, force=True)["made"] == 2
 

@@ -23,6 +23,7 @@ import numpy as np
 from ..core import CmetError, sha256
 from .caution import in_words, listened
 from .follow import followed
+from ..face.regions import both_sides, by_region, factors, told_regions
 from ..io.claims import claimed, remove
 from ..io.files import atomic, check_file, check_output
 from ..io.media import open_video, write_video
@@ -158,11 +159,12 @@ def save_edit(out, source, frames, story:dict, sound=None, force:bool=False) -> 
 class Request:
     "What is to be put on faces: chosen by name at first, then heard."
     def __init__(self, to=None, frm=None, vector=None, curve=None, mapper="auto", codec="mesh", encoder="auto",
-                 strength=1.0, corpus=None, lips=None, face=None, follow=False):  # all as `edit_video` takes them
+                 strength=1.0, corpus=None, lips=None, face=None, follow=False, regions=()):  # all as `edit_video` takes them
         several = strength if isinstance(strength, (list, tuple)) else [strength]
         for s in several or [None]: check_request(to, frm, vector, curve, s)
         if len(several) > MOST: raise CmetError(f"{len(several)} strengths given", f"give at most {MOST}")
         self.strengths, self.codec, self.follow = [float(s) for s in several], chosen_codec(codec, face), bool(follow)
+        self.regions = told_regions(regions, self.codec)
         self.voice, self.words, self.lips = (mapper, corpus, encoder, to, frm), (vector, curve), lips
 
     def choose(self):
@@ -188,12 +190,17 @@ class Request:
     def story(self, source, deltas:list) -> dict:  # deltas: of each strength [T, D]
         "What made an edit of this source."
         return provenance(source, self.wish, self.mapper, self.codec, self.corpus, self.encoder, self.alone(self.strengths),
-                          np.asarray(self.alone(deltas)), self.doubt, **self.files) | {"follow": self.follow}
+                          np.asarray(self.alone(deltas)), self.doubt, **self.files) | {"follow": self.follow, "regions": dict(self.regions)}
 
-    def films(self, frames, track, deltas:list, size):  # size: (width, height); -> generator of uint8 [H, W, 3]
+    def drawn(self, delta, track) -> tuple:  # [T, D] at strength 1 -> ([what the codec draws] of each strength, sentences)
+        "How the change becomes this person's, and what of that nobody asked for."
+        deltas, share = [s*delta for s in self.strengths], factors(self.regions).max(0) if self.regions else 1.
+        notes = dict.fromkeys(note for d in deltas for note in self.codec.remarks(d, track, share))
+        return [by_region(d, self.codec, self.regions, track) for d in deltas], [*notes]
+
+    def films(self, frames, track, drawn:list, size):  # size: (width, height); -> generator of uint8 [H, W, 3]
         "The edited frames, side by side where there are several strengths."
-        sided = getattr(self.codec, "sided", lambda d, _: d)  # contempt is one-sided
-        streams = [self.codec.edit_stream(own, track, sided(d, track)) for own, d in zip(shared(frames, len(deltas)), deltas)]
+        streams = [self.codec.edit_stream(own, track, d) for own, d in zip(shared(frames, len(drawn)), drawn)]
         return streams[0] if len(streams) == 1 else in_a_row(streams, [f"strength {s:g}" for s in self.strengths], size)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-033
@@ -207,11 +214,10 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
         if request.lip is not None: track = track.speaking(request.lip, source.fps)
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
         if request.gain is not None: delta, gain = request.gain.applied(delta, source.fps)
-        deltas = [s*delta for s in request.strengths]
-        notes = [*getattr(track, "notes", ()), *getattr(codec, "remarks", lambda *_: [])(max(deltas, key=np.ptp), track)]
-        for note in notes: warnings.warn(note, stacklevel=2)
-        story = request.story(source, deltas) | {"notes": notes, "gain": gain}  # gain: mean, min and max of the factor over time
-        frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, deltas, source.size)
+        drawn, notes = request.drawn(delta, track)
+        for note in (notes := [*getattr(track, "notes", ()), *notes]): warnings.warn(note, stacklevel=2)
+        story = request.story(source, [both_sides(d, codec.dim) for d in drawn]) | {"notes": notes, "gain": gain}  # gain: mean, min and max of the factor over time
+        frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, drawn, source.size)
         return save_edit(out, source, frames, story, request.lips, force)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-011
@@ -227,11 +233,12 @@ def edit_video(
     lips=None,  # edtalk: a recording for the lips to say, which becomes the sound
     face:str|None=None,  # edtalk: "largest", "left" or "right", where there are several
     follow:bool=False,  # let the change come and go with the speech of `to`, one recording (`80_edit/20_follow`)
+    regions=(),  # {"mouth": 0, "brows": 1.5}: parts of the face with a strength of their own (`30_face/65_regions`)
     force:bool=False,  # replace an earlier result
     progress:bool=True,  # show a bar, where there is a terminal to show it on
 ) -> Path:  # `CmetError` for bad input; then nothing is written
     "Put the emotion of some speech on a talking face."
-    request = Request(to, frm, vector, curve, mapper, codec, encoder, strength, corpus, lips, face, follow)
+    request = Request(to, frm, vector, curve, mapper, codec, encoder, strength, corpus, lips, face, follow, regions)
     source = open_video(video)
     files = request.choose().files
     out = check_output(out, [source.path, *chain(*files.values())], force, also=(".json",))

@@ -7,6 +7,7 @@ __all__ = ['SECONDS', 'MOMENTS', 'WIDE', 'looked', 'preview']
 
 # %% ../../nbs/80_edit/60_previews.ipynb #60_previews-020
 import warnings
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 from ..core import CmetError
 from .pipeline import LABEL, Request, Shown
 from .request import Course, change
+from ..face.landmarks import Track
 from ..io.files import atomic, check_name, check_output
 from ..io.media import open_video
 from ..io.pictures import filmstrip
@@ -46,6 +48,10 @@ def _small(frame, box=(slice(None), slice(None))) -> np.ndarray:
     picture.thumbnail((WIDE, 4*WIDE))
     return np.asarray(picture)
 
+def _together(tracks):
+    "The moments as one clip, which is asked whether it smiles all along."
+    return replace(tracks[0], points=np.concatenate([t.points for t in tracks])) if isinstance(tracks[0], Track) else tracks[0]
+
 def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment the unedited frame, then that of each strength; seconds; where the face is)
     "What a request does to a few frames."
     codec = request.codec
@@ -58,9 +64,12 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
     if not seen.any(): raise CmetError(f"no face at {len(seen)} moments of '{source.path}'", "give a video of one face, seen from the front")
     delta[seen] = change(request.mapper, request.wish, face[seen], at[seen])
     if request.gain is not None: delta *= request.gain.along(source.n_frames or max(frames) + 1, source.fps)[list(frames), None]
-    sided = getattr(codec, "sided", lambda d, _: d)
-    moved = lambda frame, track, d: next(iter(codec.edit_stream([frame], track, sided(d[None], track))))
-    rows = [[f, *(moved(f, t, s*d) for s in request.strengths)] for f, t, d in zip(frames.values(), tracks, delta)]
+    drawn, notes = request.drawn(delta, _together(tracks))
+    told = [n for t in tracks for n in getattr(t, "notes", ())]
+    if not seen.all(): told.append(f"no face at {(~seen).sum()} of {len(seen)} moments; they stay as they are")
+    for note in dict.fromkeys(told + notes): warnings.warn(note, stacklevel=2)
+    moved = lambda frame, track, d: next(iter(codec.edit_stream([frame], track, d[None])))
+    rows = [[f, *(moved(f, t, d) for d in each)] for f, t, *each in zip(frames.values(), tracks, *drawn)]
     return rows, at, _face(tracks, rows[0][0].shape[:2])
 
 def preview(

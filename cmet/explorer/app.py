@@ -21,12 +21,12 @@ from ..edit.caution import listened
 from .export import make, new_name
 from .panels import Map, Output, Parts, Presets, Settings, Voices, code
 from .preview import PORTRAIT, Scene, View, Wish
-from .regions import both_sides, told_regions
 from .upload import Uploads, example_faces
 from .voices import balanced, preset, read_preset, read_weights, spell, voice_name
 from .widgets import STYLE, Bars, Emotions, Faces, Names, note, tell
 from .worker import Cancelled, Latest
 from ..face.action_units import AUS
+from ..face.regions import both_sides, told_regions
 from ..io.files import atomic, make_folder
 from ..vectors.algebra import describe
 from ..vectors.uncertainty import SAME, cautions
@@ -155,7 +155,7 @@ class Explorer:
         own = [n for n, _ in self.state.voices]
         self.emotions.show(self.names, own, dict(self.state.weights))
         self.settings.show(self.state, self.sources, self.view and self.view.clip)
-        self.parts.show(self.state.regions, self.view is None or hasattr(self.view.clip.codec, "sided"))
+        self.parts.show(self.state.regions, self.view is None or self.view.clip.codec.units == AUS)
 
     def _look(self, wish):
         try:

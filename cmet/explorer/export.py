@@ -21,9 +21,9 @@ from ..core import CmetError
 from ..edit.pipeline import counted, doubted, face_change, find_face, provenance, save_edit
 from ..evaluate.judges import BLENDSHAPES
 from .preview import full
-from .regions import both_sides, by_region
 from .worker import Progress
 from ..face.action_units import AUS, FULL
+from ..face.regions import both_sides, by_region
 from ..io.claims import Taken, claimed
 from ..io.files import atomic, check_output, make_folder
 from ..io.media import open_video
@@ -153,8 +153,7 @@ def save_film(
     mean = both_sides(change, codec.dim)
     story = provenance(source, vector, voice.mapper, codec, voice.corpus, encoder, strength, mean, doubt, to=to)
     story |= {"regions": dict(regions)}
-    sided = codec.sided(change, track) if hasattr(codec, "sided") and change is mean else change  # contempt is one-sided
-    frames = codec.edit_stream(counted(source.frames(), bar, "editing"), track, sided)
+    frames = codec.edit_stream(counted(source.frames(), bar, "editing"), track, change)
     return save_edit(check_output(path, [source.path]), source, frames, story)
 
 # %% ../../nbs/95_explorer/30_export.ipynb #30_export-028

@@ -17,11 +17,11 @@ import numpy as np
 
 from ..core import CmetError
 from .preview import PORTRAIT, Wish
-from .regions import MOST_OF, PARTS, told_regions
 from .upload import Upload, example_voices
 from .voices import spell
 from .widgets import LEFT, PLAIN, STEP, WIDE, Choice, Moment, Number, Quiet, note, tint, turn_to
 from ..face.codecs import CODECS
+from ..face.regions import MOST_OF, PARTS, told_regions
 from ..mappers.registry import MAPPERS
 from ..viz.maps import plane
 
@@ -241,7 +241,7 @@ def code(wish:Wish, name:str, corpus=None) -> str:
     used, own = {n: k for n, k in wish.weights if k}, dict(wish.voices)
     heard, one = set(used) & set(own), len(used) == 1 and next(iter(used)) in own
     given = "" if corpus is None else repr(corpus) if isinstance(corpus, str) else "corpus"
-    if heard and not one or wish.regions:  # what `edit_video` has no word for
+    if heard and not one:  # what `edit_video` has no word for
         kept = vars(wish) | {"weights": tuple(used.items())}
         kept = ", ".join(f"{k}={v!r}" for k, v in kept.items() if v != getattr(Wish(), k))
         return "\n".join(["from cmet.explorer import Scene, Wish, make", f"*_, view = Scene({given}).look(Wish({kept}))", f"make({name!r}, view).run()"])
@@ -249,7 +249,7 @@ def code(wish:Wish, name:str, corpus=None) -> str:
                     else (f"video = {wish.source!r}", "video"))
     what = {"to": list(own[next(iter(used))])} if one else {"vector": spell(used) or "0*neutral"}
     what["strength"] = round(wish.strength*(next(iter(used.values())) if one else 1), 6)
-    call = ", ".join(f"{k}={v!r}" for k, v in (what | dict(mapper=wish.mapper, codec=wish.codec)).items())
+    call = ", ".join(f"{k}={v!r}" for k, v in (what | dict(mapper=wish.mapper, codec=wish.codec) | {"regions": wish.regions}).items() if v != ())
     if given: call += f", corpus={given}"
     return "\n".join([first, "from cmet.edit import edit_video", f"edit_video({video}, {name!r}, {call})"])
 

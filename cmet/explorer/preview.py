@@ -18,8 +18,8 @@ import numpy as np
 
 from ..core import builtin
 from ..face.codecs import face_codec
-from .regions import by_region
 from .voices import Voice, open_voice
+from ..face.regions import by_region
 from ..io.media import open_video
 from ..vectors.vector import Vector
 
@@ -62,7 +62,7 @@ def moment(track, i:int):
 def editor(codec, frames, track):  # -> function: (i, delta [D], or [2D] by halves) -> uint8 [h, w, 3]
     "A function that edits one frame of a clip at a time."
     from cmet.face.mesh import MeshCodec, Writers, checked
-    sided = lambda d: codec.sided(d, track) if hasattr(codec, "sided") and d.shape[1] == codec.dim else d  # contempt is one-sided
+    sided = lambda d: codec.sided(d, track) if d.shape[1] == codec.dim else d  # contempt is one-sided
     if not isinstance(codec, MeshCodec):
         part = lambda i: moment(track, i) or codec.track([frames[i]])
         return lambda i, d: next(iter(codec.edit_stream([frames[i]], part(i), sided(d[None])))) if d.any() else frames[i]

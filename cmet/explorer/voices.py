@@ -18,7 +18,7 @@ import numpy as np
 from ..core import ALIASES, EMOTIONS, CmetError, canonical
 from ..edit.caution import in_words, listened
 from ..edit.request import fitted_mapper, hearing, wanted_vector
-from .regions import PARTS, told_regions
+from ..face.regions import PARTS, told_regions
 from ..vectors.grammar import linear, written
 from ..vectors.vector import Vector, combine, pool_vector
 

@@ -18,8 +18,8 @@ import ipywidgets as w
 import numpy as np
 
 from ..core import CmetError
-from .regions import both_sides
 from .voices import MOST, read_weights, spell
+from ..face.regions import both_sides
 from ..io.pictures import colour
 from ..viz.figures import AU_NAMES
 

@@ -16,6 +16,7 @@ from ..core import CmetError, Registry
 class FaceCodec:
     "A face as numbers, and back. A subclass says `dim`, `encode` and `edit_stream`."
     name, dim, version, neural = "", 0, "", False  # neural: do torch's threads and a GPU matter?
+    units = ()  # names of its numbers, where they have any; with those of `AUS` parts of the face can be set by themselves
 
     def track(self, frames):  # iterable of uint8 [H, W, 3], read once -> what the other two methods need of it
         "The first pass."
@@ -29,6 +30,14 @@ class FaceCodec:
     def edit_stream(self, frames, track, delta):  # frames as tracked, [T, dim] -> generator of uint8 [H, W, 3]
         "The second pass: each frame with its change."
         raise NotImplementedError
+
+    def sided(self, delta, track=None) -> np.ndarray:  # [T, dim] -> what `edit_stream` takes
+        "A change as this person's face takes it."
+        return delta
+
+    def remarks(self, delta, track, share=1.) -> list:  # share: how much of each number is used; -> sentences
+        "What `sided` does beside what was asked for."
+        return []
 
     def edit(self, frames, delta) -> np.ndarray:  # uint8 [T, H, W, 3], [T, dim] -> uint8 [T, H, W, 3]
         "Both passes over a few frames in memory."

@@ -185,7 +185,8 @@ def _tracked(found, shown, tops, notes):
     notes = [*sorted(notes)]
     good = points[seen & shown]
     far = (aside(good) > ASIDE).sum()
-    if far: notes.append(f"the head is turned far aside in {far} of {len(points)} frames: what is hidden is guessed; a view from the front does better")
+    where = "in the picture" if len(points) == 1 else f"in {far} of {len(points)} frames"
+    if far: notes.append(f"the head is turned far aside {where}: what is hidden is guessed; a view from the front does better")
     if covered.any(): notes.append(f"the mouth is covered in {covered.sum()} of {len(points)} frames; they stay as they are")
     starts = [row[0] for row in tops]
     shots = [a for a, z in zip(starts, [*starts[1:], len(points)]) if seen[a:z].any()]  # a cut to no face parts nothing

@@ -111,8 +111,8 @@ class MeshCodec(FaceCodec):
         amount = smiles(track)
         return unsmiled(delta, amount if len(delta) == len(track) else amount.mean())
 
-    def remarks(self, delta, track:Track) -> list:  # of sentences
-        taken = self.calmed(delta, track) - delta
+    def remarks(self, delta, track:Track, share=1.) -> list:  # share: [17], how much of each unit is used; -> sentences
+        taken = ((self.calmed(delta, track) - delta)*share)[:, AUS.index("AU12")]
         return ["the face smiles all along: its smile is taken off first"] if np.abs(taken).max() > .5 else []
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-010

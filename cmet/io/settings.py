@@ -63,4 +63,6 @@ def read_settings(
     pairs = [text.partition("=") for text in settings or ()]
     if bad := [k + v for k, equals, v in pairs if not (equals and k.strip())]:
         raise CmetError(f"setting '{bad[0]}' has no value", "write PARAMETER=VALUE")
+    if both := next((k for k, n in Counter(k.strip() for k, _, _ in pairs).items() if n > 1), None):
+        raise CmetError(f"setting '{both}' is given twice", "give it once")
     return {k.strip(): read_values(v, f"setting '{k}'") for k, _, v in pairs}
