@@ -221,7 +221,7 @@ def test_edit_prints_where_the_result_is(tmp_path):
 def test_lost_faces_are_counted_in_a_note(tmp_path):
     face, cup = astronaut()[:256, 96:352], np.full((256, 256, 3), 90, np.uint8)
     write_video(tmp_path/"talk.mp4", [face]*8 + [cup]*4, 25)
-    run = cmet("edit", "talk.mp4", "--vector", "happy", "-o", "new.mp4", cwd=tmp_path)
+    run = warm.run("edit", "talk.mp4", "--vector", "happy", "-o", "new.mp4", cwd=tmp_path)
     assert run.returncode == 0 and open_video(tmp_path/"new.mp4").n_frames == 12
     assert re.fullmatch(r"cmet: note: .*\b4\b.*\n", run.stderr), run.stderr
 

@@ -1,10 +1,9 @@
 """The mappers made from people: what they hear, what they refuse, what they doubt, and the files that travel."""
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+import warm
 
 from cmet.core import BASIC, CmetError, builtin, find_data
 from cmet.corpus.actors import PROTOTYPES
@@ -95,9 +94,7 @@ def test_what_is_no_speech_is_refused_or_cautioned(sounds):
 
 
 def test_noise_ends_the_command_in_one_line(sounds, tmp_path):
-    run = [sys.executable, "-c", "import sys; from cmet.cli import main; sys.exit(main())"]
-    run += ["edit", str(builtin("portrait.mp4")), "--to", str(sounds["noise"]), "-o", str(tmp_path/"o.mp4")]
-    done = subprocess.run(run, capture_output=True, text=True)
+    done = warm.run("edit", builtin("portrait.mp4"), "--to", sounds["noise"], "-o", tmp_path/"o.mp4")
     assert done.returncode == 2 and "is not speech" in done.stderr and len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 

@@ -2,8 +2,8 @@
 
 - `make` lines: `make -n` says whether such a target exists and what it would run. (They are run for real by
   whoever runs the tests: `make test` cannot run itself, and `make lab` is in test_frame.)
-- `cmet` lines and the Python block: run for real, as written, in a folder that holds a copy of `data/`, its portrait cut to a
-  second; `cmet demo` with the whole one.
+- `cmet` lines and the Python block: run for real, with the arguments that the shell makes of them, in a folder that holds a copy of
+  `data/`, its portrait cut to a second; of the lines `cmet demo` also begins as it would with the reader.
 - `pip install` lines: the same packages as the Makefile installs; where make has made the environment, pip is
   asked (`--dry-run`) and must find nothing left to install. PyTorch's index is a public address, not asked.
 - Windows lines: only compared with those of the other block; there is no Windows here.
@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+import warm
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT/"README.md").read_text(encoding="utf-8")
@@ -98,7 +99,8 @@ def test_make(line):
 
 @pytest.mark.parametrize("line", [line for line in dict.fromkeys(lines("cmet")) if line != "cmet demo"])
 def test_cmet(line, folder):
-    run = reader(["bash", "-c", line], folder)
+    words = reader(["bash", "-c", line.replace("cmet ", "printf '%s\\0' ", 1)], folder).stdout
+    run = warm.run(*words.split("\0")[:-1], cwd=folder)
     assert run.returncode == 0, run.stderr
     assert all((folder/name).stat().st_size > 10_000 for name in re.findall(r"-o (\S+)", line)) and run.stdout.strip()
 

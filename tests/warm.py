@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from subprocess import TimeoutExpired
+from subprocess import CompletedProcess, TimeoutExpired
 from tempfile import NamedTemporaryFile
 
 HEAVY = ["torch", "torch._dynamo", "mediapipe", "cv2", "pandas", "pyarrow.parquet", "scipy.signal", "scipy.stats", "av",
@@ -63,6 +63,13 @@ class Started:
 def start(*argv, cwd=".", **env):
     "`cmet ARGV` in the folder `cwd`, under way."
     return Started(command, [str(a) for a in argv], cwd=cwd, env=os.environ | {"OMP_NUM_THREADS": "1"} | env)
+
+
+def run(*argv, cwd=".", **env):
+    "`cmet ARGV` in the folder `cwd`, to its end; what `subprocess.run` says of a command."
+    job = start(*argv, cwd=cwd, **env)
+    said = job.communicate()
+    return CompletedProcess(argv, job.returncode, *said)
 
 
 def ready():
