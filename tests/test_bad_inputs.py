@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import warm
 from skimage.data import astronaut, coffee
 
 from cmet.cli import main
@@ -190,8 +191,10 @@ def test_the_real_command_says_one_line(name, folder):
     "In a process of its own, where the libraries' C++ notes would show."
     args, message = BAD[name]
     before = state(folder)
-    run = subprocess.run([sys.executable, "-c", COMMAND, "edit", *args.split()], cwd=folder, capture_output=True,
-                         text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    if name == "no face":  # also as it begins, when everything is imported
+        run = subprocess.run([sys.executable, "-c", COMMAND, "edit", *args.split()], cwd=folder, capture_output=True,
+                             text=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    else: run = warm.run("edit", *args.split(), cwd=folder)
     check(run.returncode, run.stderr, message)
     assert run.stdout == "" and state(folder) == before
 
