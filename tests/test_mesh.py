@@ -470,3 +470,44 @@ def test_a_head_turned_aside_is_told():
     away = (cloud - cloud.mean(0))@turn.T + cloud.mean(0)
     said = lambda points: " ".join(_tracked(list(points), np.ones(2, bool), [[0, 0, 0, None]], set()).notes)
     assert "aside in 1 of 2 frames" in said([cloud, away]) and "aside" not in said([cloud, cloud])
+
+
+def darkened(codec, photo, face, shape, **au):  # -> float [H, W]: log brightness that the drawn wrinkles add to the picture
+    "What shade alone does: the edit against the same edit by a codec that shades nothing."
+    from cmet.face.shading import Shade, creases
+    full = creases(shape)
+    bare = MeshCodec(drawn(shape), Shade(full.textures*0, full.layout)), MeshCodec(drawn(shape), creases(shape, photo, face.points[0]))
+    plain, shaded = (c.edit(photo[None], units(**au)[None])[0].astype(float).mean(-1) for c in bare)
+    return np.log((shaded + 8)/(plain + 8))
+
+
+@pytest.fixture(scope="module")
+def shape(face):
+    from cmet.face.landmarks import shape_of
+    return shape_of(face)
+
+
+def test_a_frown_is_a_fold_and_no_dash(codec, face, shape):
+    "Two dashes of even darkness with blunt ends stood between the brows, as if drawn with a pen."
+    large = cv2.resize(PHOTO, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    log = darkened(codec, large, codec.track([large]), shape, AU04=10)
+    points = codec.track([large]).points[0]
+    x0, x1, y0, y1 = (*points[[55, 285], 0].round().astype(int), int(points[151, 1]), int(points[6, 1]))
+    between = log[y0:y1, x0:(x0 + x1)//2].min(1)  # the darkest place of the person's right fold, row by row
+    deepest = int(between.argmin())
+    assert between.min() < -.3  # a frown is seen
+    rows = np.flatnonzero(between < .2*between.min())
+    middle = (between < .8*between.min()).sum()
+    assert middle < .45*len(rows), f"{middle} of {len(rows)} rows are as dark as the darkest: a dash"
+    assert rows[0] < deepest < rows[-1]
+
+
+def test_forehead_lines_keep_to_the_skin(codec, face, shape):
+    "They ran on over hats and hair, as scratches in the picture."
+    hat = PHOTO.copy()
+    brow, top = int(face.points[0, [66, 296], 1].mean()), int(face.points[0, 10, 1])
+    hat[:brow - 4] = (40, 60, 120)
+    light = PHOTO.copy()
+    light[:brow - 4] = PHOTO[brow - 4:brow + 30, 110:140].mean((0, 1))  # as much bare skin
+    on = lambda photo: np.abs(darkened(codec, photo, face, shape, AU01=5, AU02=5)[top:brow - 10, 100:150]).max()
+    assert on(light) > .08 and on(hat) < .3*on(light), (on(light), on(hat))

@@ -155,10 +155,10 @@ class Writer:
     "Everything about one clip that editing needs, and the edit of one frame."
     def __init__(self, codec:MeshCodec, track:Track):
         shape = shape_of(track)
-        self.rig, self.shade = codec.rig or drawn(shape), codec.shade or creases(shape)
+        self.rig, self.points = codec.rig or drawn(shape), smoothed(track.points, track.found, .5)
+        self.shade = codec.shade or creases(shape, track.frame, self.points[track.best])
         self.emphasis, self.folds = (EMPHASIS, FOLDS) if codec.rig is None else np.ones((2, len(AUS)))
         self.faces, self.pose = sheet(), to_pixels(track, shape)
-        self.points = smoothed(track.points, track.found, .5)
         seen = self.points[track.found]
         self.eyes = np.median([eye_opening(p) for p in seen], axis=0)
         self.closing = closings([mouth_opening(p) for p in self.points])
