@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core import CmetError, silent
-from .looking import Cuts, Looker, Network, View, jumped, mostly, mouth_seen
+from .looking import Cuts, Looker, Network, View, jumped, mediapipe, mostly, mouth_seen
 from ..io.assets import asset
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-004
@@ -56,7 +56,7 @@ class Finder(Network):
                  follow:bool=True,  # True for a video, False for unrelated pictures
                 ):
         with silent():
-            import mediapipe as mp
+            mp = mediapipe()
             self.net, self.look = (_bundled if hasattr(mp, "solutions") else _tasks)(mp, faces, follow)
             self.look(np.zeros((64, 64, 3), np.uint8))  # the network's threads say what they have to say now
 

@@ -4,11 +4,15 @@
 
 # %% auto #0
 __all__ = ['SURER', 'SMALLEST', 'CUT', 'SUDDEN', 'JUMP', 'GROWTH', 'LIP_RIM', 'LIP_LINE', 'SQUARE', 'REACH', 'PLAIN', 'ALIKE',
-           'DARKEST', 'View', 'parts', 'apart', 'around', 'Network', 'Looker', 'Cuts', 'jumped', 'square_on',
-           'mouth_seen', 'mostly']
+           'DARKEST', 'View', 'parts', 'apart', 'around', 'put_off', 'mediapipe', 'Network', 'Looker', 'Cuts', 'jumped',
+           'square_on', 'mouth_seen', 'mostly']
 
 # %% ../../nbs/30_face/05_looking.ipynb #05_looking-003
+import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 
@@ -72,6 +76,25 @@ def around(box, shape, size=3.) -> tuple:  # -> (left, top, right, bottom), a sq
     x, y = at(box[0], box[2], shape[1]), at(box[1], box[3], shape[0])
     return x, y, x + side, y + side
 
+# %% ../../nbs/30_face/05_looking.ipynb #05_looking-036
+@contextmanager
+def put_off(name:str):  # of a module
+    "Within a `with` block, whoever imports that module gets one that loads when something of it is used."
+    class Later(ModuleType):
+        def __getattr__(self, what):
+            if sys.modules.get(name) is self: del sys.modules[name]
+            return getattr(import_module(name), what)
+    mine = Later(name)
+    sys.modules.setdefault(name, mine)
+    try: yield
+    finally:
+        if sys.modules.get(name) is mine: del sys.modules[name]
+
+def mediapipe():  # -> the module
+    "MediaPipe, without the plotting that it imports for drawings nobody here asks it for."
+    with silent(), put_off("matplotlib.pyplot"): import mediapipe
+    return mediapipe
+
 # %% ../../nbs/30_face/05_looking.ipynb #05_looking-009
 class Network:
     "What holds a network with threads of its own: `close`, or a `with` block, ends them and gives the memory back."
@@ -89,7 +112,7 @@ class Looker(Network):
     "Finds faces with a score. Where MediaPipe no longer carries the network, it finds none and raises no doubt."
     def __init__(self):
         with silent():
-            import mediapipe as mp
+            mp = mediapipe()
             old = hasattr(mp, "solutions")
             self.net = mp.solutions.face_detection.FaceDetection(min_detection_confidence=.5) if old else None
             self.hits(np.zeros((64, 64, 3), np.uint8))  # the network's threads say what they have to say now

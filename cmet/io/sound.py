@@ -73,9 +73,10 @@ def resample(
     old:int, new:int,  # samples a second
 ) -> np.ndarray:  # float32 [ceil(n·new/old)]
     "Sound at another rate, by a polyphase filter."
-    from scipy.signal import resample_poly
+    if old == new: return np.asarray(wav, np.float32)
+    from scipy.signal import resample_poly  # half a second to load
     common = gcd(int(old), int(new))
-    return np.asarray(wav if old == new else resample_poly(wav, new//common, old//common), np.float32)
+    return np.asarray(resample_poly(wav, new//common, old//common), np.float32)
 
 def read_audio(
     path,  # sound in any format libsndfile or FFmpeg reads; a video gives its sound
