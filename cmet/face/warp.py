@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STEEP', 'ASIDE', 'RINGS', 'FOLLOW', 'LASH', 'INSET', 'BALLS', 'FOLDS', 'ABOVE', 'NOSE', 'BROW', 'BROW_LID',
-           'FOREHEAD', 'ALONG', 'NEAREST', 'STICKY', 'STRIP', 'WALLS', 'DIM', 'affine', 'paint', 'origin', 'fetch',
-           'Sheet', 'sheet', 'extend', 'round_iris', 'eyeballs', 'guard_lids', 'too_near', 'guard_folds', 'guard_lips',
-           'box_of', 'warp', 'Lamp']
+           'FOREHEAD', 'ALONG', 'NEAREST', 'STICKY', 'STRIP', 'WALLS', 'DIM', 'NODES', 'affine', 'paint', 'origin',
+           'fetch', 'Sheet', 'sheet', 'extend', 'round_iris', 'eyeballs', 'guard_lids', 'too_near', 'guard_folds',
+           'guard_lips', 'box_of', 'warp', 'Lamp']
 
 # %% ../../nbs/30_face/40_warp.ipynb #40_warp-002
 from dataclasses import dataclass
@@ -46,8 +46,9 @@ def paint(
     for i in order: cv2.fillConvexPoly(seen, fixed[i], float(i), cv2.LINE_8, 5)
     whole = (seen >= 0).view(np.uint8)
     closed = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    y, x = np.nonzero(closed > whole)  # few: cheaper one by one than a dilation of everything
-    if len(y): seen[y, x] = sliding_window_view(np.pad(seen, 2, constant_values=-1), (5, 5))[y, x].max((1, 2))
+    if (cracks := cv2.findNonZero(closed - whole)) is not None:  # few: cheaper one by one than a dilation of everything
+        x, y = cracks.reshape(-1, 2).T
+        seen[y, x] = sliding_window_view(np.pad(seen, 2, constant_values=-1), (5, 5))[y, x].max((1, 2))
     return seen
 
 # %% ../../nbs/30_face/40_warp.ipynb #40_warp-009
@@ -59,20 +60,20 @@ def origin(
     M,  # [n, 2, 3] from `affine`
     source=None,  # [n, 3, 2] corners in the source: a sliver's map must not reach beyond them
     at=(0, 0),  # (x, y) of the first pixel in the whole picture
+    step=1,  # pixels from one to the next
 ) -> np.ndarray:  # float32 [2, H, W]: x and y
     "For every pixel, its place in the source."
     edge = np.ones(seen.shape, bool)  # where a row enters another triangle
     np.not_equal(seen[:, 1:], seen[:, :-1], out=edge[:, 1:])
-    first, x = np.flatnonzero(edge), np.arange(at[0], at[0] + seen.shape[1], dtype=float)
-    k, n, y = np.maximum(seen.ravel()[first], -1), np.diff(first, append=seen.size), first//seen.shape[1] + at[1]
+    first, x = np.flatnonzero(edge), np.arange(seen.shape[1], dtype=np.float32)*step
+    k, n, y = np.maximum(seen.ravel()[first], -1), np.diff(first, append=seen.size), first//seen.shape[1]*step + at[1]
     along = lambda values: np.repeat(values, n).reshape(seen.shape)  # from one number a stretch to one a pixel
     out = np.empty((2, *seen.shape), np.float32)
-    for (a, b, c), place in zip(np.concatenate([M, ASIDE]).astype(np.float32).astype(float)[k].transpose(1, 2, 0), out):
-        place[:] = along(a)*x + along(b*y + c)
-    steep = np.append(np.abs(M[:, :, :2]).max((1, 2)) > STEEP, False)[k]
-    if source is not None and steep.any():
-        far = along(steep)
-        j = seen[far]
+    for (a, b, c), place in zip(np.concatenate([M, ASIDE])[k].transpose(1, 2, 0), out):
+        np.multiply(along(np.float32(a)), x, out=place)
+        place += along(np.float32(a*at[0] + b*y + c))
+    if source is not None and (steep := np.append(np.abs(M[:, :, :2]).max((1, 2)) > STEEP, False)[k]).any():
+        j = seen[far := along(steep)]
         out[:, far] = out[:, far].clip(source.min(1)[j].T, source.max(1)[j].T)
     return out
 
@@ -148,6 +149,7 @@ def eyeballs(
     "Eyes stay where they are; what the lids uncover is made from what is seen of them."
     for (first, end), rows, c in zip(BALLS, (np.r_[-34:-18], np.r_[-17:-1]), irises):
         ring, now = where[rows], (where + by)[rows]
+        if now[:, 1].max() < start[1] - 9 or now[:, 1].min() > start[1] + len(seen) + 9: continue  # another strip's
         x0, y0, x1, y1 = box_of(now - start, seen.shape)
         near = seen[y0:y1, x0:x1]
         y, x = np.add(np.nonzero((near >= first) & (near < end)), [[y0], [x0]])
@@ -225,7 +227,7 @@ def guard_lips(points, move, closing=0.):  # as above; share of a parting that s
     move[LOWER_LIP] -= back
 
 # %% ../../nbs/30_face/40_warp.ipynb #40_warp-045
-STRIP = 1 << 16  # pixels moved at a time
+STRIP = 1 << 17  # pixels moved at a time
 
 def box_of(points, shape) -> tuple:  # [n, 2] pixels, (H, W) -> (x0, y0, x1, y1), not empty
     "The part of a picture in which points lie, with room for what `paint` mends."
@@ -256,38 +258,43 @@ def warp(
     x0, y0, x1, y1 = box_of(where + by, frame.shape)
     seen = paint((where + by)[tri] - (x0, y0), order[fine[order]], (y1 - y0, x1 - x0))
     irises, rows = points[[POINTS, POINTS + 5], :2].astype(np.float64), max(1, STRIP//(x1 - x0))
-    if gain is not None: lamp = Lamp((where + by)[faces.skin], *gain)
+    if gain is not None: lamp = Lamp((where + by)[faces.skin], seen - behind, *gain, (x0, y0))
     for y in range(y0, y1, rows):
         part = seen[y - y0:y - y0 + rows]
         place = origin(part, M, where[tri], (x0, y))
         eyeballs(place, part, where, by, irises, (x0, y))
         strip = fetch(frame, place)
-        if gain is not None: lamp.light(strip, part - behind, (x0, y))
+        if gain is not None: lamp.light(strip, part >= behind, y - y0)
         out[y:y + len(part), x0:x1] = strip
     return open_mouth(out, frame, flat, flat + move, mouth)
 
 # %% ../../nbs/30_face/40_warp.ipynb #40_warp-025
 WALLS = .9  # how much of the light that a fold's wall gives back falls on the other wall
-
 DIM = .5/256  # log brightness that changes no grey level
+NODES = .5  # pixels of the layout from one node to the next
 
 class Lamp:
     "Light and shade on the skin of one picture."
-    def __init__(self, corners, texture, layout, walls=0.):  # [852, 2, 3] of the skin in the picture; the rest as `gain` of `warp`
-        self.flat, self.texture, self.walls = layout[triangles()].astype(np.float64), texture, np.float32(walls)
-        self.M, _ = affine(self.flat, corners)
+    def __init__(self, corners, seen, texture, layout, walls=0., at=(0, 0)):  # [852, 2, 3]; of `paint`; as `gain` of `warp`; (x, y) of the first pixel
+        flat, self.walls = layout[triangles()].astype(np.float64), np.float32(walls)
+        (M, _), larger = affine(flat, corners), np.ptp(corners[..., 0])/max(np.ptp(layout[:, 0]), 1)
+        self.step = s = 1 + 2*int(np.clip(round((NODES*larger - 1)/2), 0, 3))
+        near = seen[np.ix_(*(np.minimum(np.arange(s//2, n + s//2, s), n - 1) for n in seen.shape))].astype(np.int16)
+        if s > 1: near = np.where(near < 0, cv2.dilate(near, np.ones((3, 3), np.uint8)), near)  # light goes on beneath an edge
+        self.log = fetch(texture, origin(near, M, flat, np.add(at, s//2), s), cv2.INTER_LINEAR)*(near >= 0)
 
-    def light(self, out, seen, at=(0, 0)):  # uint8 [H, W, 3]; int [H, W], below 0 where no skin is; (x, y) of the first pixel
+    def light(self, out, skin, y:int=0):  # uint8 [h, W, 3]; bool [h, W], where skin is; its first row in the picture
         "Multiply the brightness by the texture, in place; folds are lit by their own walls."
-        log = fetch(self.texture, origin(seen, self.M, self.flat, at), cv2.INTER_LINEAR)
-        log[seen < 0] = 0
-        log, pixels = log.ravel(), out.reshape(-1, 3)
-        for dark, some in (True, log < -DIM), (False, log > DIM):
-            lit = np.flatnonzero(some)
-            times, colours = np.exp(log[lit]), pixels[lit].T.astype(np.float32, order="C")
-            more, grey = times - 1, sum(colours)/3
-            for skin in colours:
-                pale = (skin + grey)/510  # of light's colour, half is lost on the way
-                back = self.walls*pale*pale if dark else skin/255  # highlights grow towards white, not past it
-                skin[:] = skin*times/(1 + back*more)
-            pixels[lit] = np.rint(colours).T
+        (h, w), s, first = skin.shape, self.step, max(y//self.step - 1, 0)
+        log = cv2.resize(self.log[first:-(-(y + h)//s) + 1], None, fx=s, fy=s)[y - first*s:y - first*s + h, :w]  # between nodes
+        lit, four = np.flatnonzero((np.abs(log) > DIM) & skin), cv2.cvtColor(out, cv2.COLOR_RGB2RGBA)
+        words, more = four.reshape(-1, 4).view(np.uint32)[:, 0], np.expm1(log.ravel()[lit])  # a pixel is one number of 32 bits
+        pixels = words[lit].view(np.uint8).reshape(-1, 4)
+        colours = pixels[:, :3].T.astype(np.float32, order="C")
+        dark, bright, grey = np.minimum(more, 0)*self.walls, np.maximum(more, 0)/255, sum(colours)/3
+        for colour in colours:
+            pale = (colour + grey)/510  # of light's colour, half is lost on the way
+            colour *= (1 + more)/(1 + pale*pale*dark + colour*bright)  # highlights grow towards white, not past it
+        pixels[:, :3] = np.rint(colours).T
+        words[lit] = pixels.view(np.uint32)[:, 0]
+        cv2.cvtColor(four, cv2.COLOR_RGBA2RGB, out)
