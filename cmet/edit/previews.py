@@ -48,23 +48,24 @@ def _small(frame, box=(slice(None), slice(None))) -> np.ndarray:
     picture.thumbnail((WIDE, 4*WIDE))
     return np.asarray(picture)
 
-def _together(tracks):
-    "The moments as one clip, which is asked whether it smiles all along."
-    return replace(tracks[0], points=np.concatenate([t.points for t in tracks])) if isinstance(tracks[0], Track) else tracks[0]
+def _together(tracks) -> list:
+    "Tracks of the moments as one, where they can be: its median is the face at rest, and it smiles where all do."
+    return [replace(tracks[0], points=np.concatenate([t.points for t in tracks]))] if isinstance(tracks[0], Track) else tracks
 
 def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment the unedited frame, then that of each strength; seconds; where the face is)
     "What a request does to a few frames."
     codec = request.codec
     frames = _moments(source, source.still is None or request.follow or isinstance(request.wish, Course))
     tracks, at = [codec.track([f]) for f in frames.values()], np.array(list(frames))/float(source.fps)
+    whole = _together(tracks)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        face = np.concatenate([codec.encode(t) for t in tracks])
+        face = np.concatenate([codec.encode(t) for t in whole])
     seen, delta = np.isfinite(face).all(1), np.zeros_like(face)
     if not seen.any(): raise CmetError(f"no face at {len(seen)} moments of '{source.path}'", "give a video of one face, seen from the front")
     delta[seen] = change(request.mapper, request.wish, face[seen], at[seen])
     if request.gain is not None: delta *= request.gain.along(source.n_frames or max(frames) + 1, source.fps)[list(frames), None]
-    drawn, notes = request.drawn(delta, _together(tracks))
+    drawn, notes = request.drawn(delta, whole[0])
     told = [n for t in tracks for n in getattr(t, "notes", ())]
     if not seen.all(): told.append(f"no face at {(~seen).sum()} of {len(seen)} moments; they stay as they are")
     for note in dict.fromkeys(told + notes): warnings.warn(note, stacklevel=2)
