@@ -14,7 +14,8 @@ from PIL import Image
 
 from cmet.core import EMOTIONS, builtin
 from cmet.explorer import Explorer
-from cmet.explorer.panels import arrow, code
+from cmet.explorer.map import arrow
+from cmet.explorer.panels import code
 from cmet.explorer.preview import Scene, full
 from cmet.face.regions import PARTS, both_sides
 from cmet.explorer.voices import preset, read_preset, read_weights
@@ -61,8 +62,9 @@ def actions(e, g, material):
     def bad_voice(): e.voices.upload.got([pick("bad voices")])
     def drop(): [row.children[1].click() for row in e.emotions.voices.children[:1]]
     def keep(): e.presets.save.click()
+    def reset(): e.presets.again.click()
     return [*[move]*6, text, text, nonsense, nonsense, line, listed, strength, part, part, parts, moment, moment, source, mapper, codec, face, bad_face, bad_face, voice,
-            voice, bad_voice, bad_voice, drop, keep]
+            voice, bad_voice, bad_voice, drop, keep, reset]
 
 
 def check(e, scene):
@@ -80,7 +82,7 @@ def check(e, scene):
     assert {n: s.value for n, s in e.parts.sliders.items()} == pytest.approx(dict.fromkeys(PARTS, 1.) | dict(wish.regions), abs=1e-9)
     assert e.faces.after.value == jpeg(again.after) and e.faces.before.value == jpeg(again.before)
     assert e.bars.widget.value == bars(both_sides(again.change, 17)[again.frame], [f"{u} {AU_NAMES[u]}" for u in again.clip.codec.units])
-    assert repr(e.map.scatter.annotations()["annotations"]) == repr(arrow(e.map.plane, again.vector))
+    assert e.map.chart.tip == arrow(e.map.plane, again.vector)
     assert e.map.drawn[0].name == again.voice.corpus.name and list(e.map.drawn[1]) == [n for n, _ in wish.voices]
     line = preset(weights, wish.strength, wish.mapper, wish.regions)
     assert e.presets.now == line and e.presets.list.value in ("", line)

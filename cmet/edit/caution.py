@@ -18,6 +18,7 @@ def listened(
     v,  # Vector, or array [S]
     to=None,  # float [n, S] vectors of the wanted speech; None: an expression of names
     guessed:bool=False,  # was the neutral guessed?
+    rest:str="neutral speech of the same voice with --from",  # what to do about that; empty where nothing can be done
 ) -> dict:  # heard: name -> chance (the likeliest three), sure, unlike (with `to`), cautions: sentences
     "What a request sounds like to its mapper, and what is doubtful about it."
     n = 1 if to is None else len(to)
@@ -28,7 +29,7 @@ def listened(
     if to is None: return out | dict(sure=None, cautions=_by_name(ranked))
     far = float(np.median(mapper.ear.unlike(to)))
     out |= dict(sure=round(ranked[0][1], 3), unlike=round(far, 2))
-    return out | dict(cautions=_by_sound(ranked, n, guessed, far, mapper.config.get("strange", STRANGE)))
+    return out | dict(cautions=_by_sound(ranked, n, rest if guessed else "", far, mapper.config.get("strange", STRANGE)))
 
 def _by_name(ranked) -> list:
     (first, p), (second, q) = ranked[:2]
@@ -36,10 +37,10 @@ def _by_name(ranked) -> list:
     if first == "neutral": return [f"these voices sound neutral ({p:.0%}); what is shown is the trace of {second} ({q:.0%}) in them"]
     return [f"no single emotion: these voices sound {first} ({p:.0%}) or {second} ({q:.0%})"] if p < SURE else []
 
-def _by_sound(ranked, n, guessed, far, strange) -> list:
+def _by_sound(ranked, n, rest, far, strange) -> list:
     (first, p), (second, q) = ranked[:2]
     more = [] if n >= 6 else [f"more clips of the same mood ({n} given, ten are good)"]
-    more += ["neutral speech of the same voice with --from"] if guessed else []
+    more += [rest] if rest else []
     remedy = "give " + ", or ".join(more) if more else "give speech that shows the emotion more clearly"
     out = []
     if far > strange: out.append(f"the sound is unlike the voices this mapper knows ({far:.1f} where {strange:.1f} is much): if it is music, noise "

@@ -19,7 +19,7 @@ import numpy as np
 from ..core import builtin
 from ..face.codecs import face_codec
 from .voices import Voice, open_voice
-from ..face.regions import by_region
+from ..face.regions import by_region, factors
 from ..io.media import open_video
 from ..vectors.vector import Vector
 
@@ -79,6 +79,7 @@ class Clip:
     track: object  # what the codec found in them
     face: np.ndarray  # float32 [T, D]; NaN where there is no face
     box: tuple|None = None  # (x, y, n) what of the file's pictures they are, in its pixels; None: all
+    notes: tuple = ()  # sentences: what is doubtful about its face
 
     def __len__(self): return len(self.frames)
     edit = cached_property(lambda self: editor(self.codec, self.frames, self.track))
@@ -97,6 +98,7 @@ def open_clip(
     first = lambda: [source.still] if source.still is not None else islice(source.frames(), length)
     frames = [shrink(f, side) for f in first()]
     track = codec.track(frames)
+    notes = getattr(track, "notes", ())  # of the whole picture, as the command says them
     seen, (w, h) = track if isinstance(track, Track) else look(frames[::10]), source.size
     x, y, n = face_box(seen.points*(w/frames[0].shape[1]), (h, w))
     box = None if n == w == h else (x, y, n)
@@ -106,7 +108,7 @@ def open_clip(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # frames without a face are seen to be unedited
         face = codec.encode(track)
-    return Clip(Path(path), float(source.fps), frames, codec, track, face, box)
+    return Clip(Path(path), float(source.fps), frames, codec, track, face, box, notes)
 
 # %% ../../nbs/95_explorer/10_preview.ipynb #10_preview-012
 PROOF = 96  # pixels of the longer side
@@ -153,7 +155,8 @@ class View:
     "What there is to show."
     before: np.ndarray  # uint8 [h, w, 3]
     after: np.ndarray  # uint8 [h, w, 3]
-    change: np.ndarray  # float32 [T, D] of the whole clip, or [T, 2D] by halves
+    asked: np.ndarray  # float32 [T, D] what the mapper answers for the whole clip, times the strength
+    change: np.ndarray  # [T, D], or [T, 2D] by halves: the same with the strengths of the parts of the face
     vector: Vector|None
     clip: Clip
     voice: Voice
@@ -161,6 +164,11 @@ class View:
     own: dict  # name -> Heard: one's own voices
     coarse: bool = False  # a proof: the fine picture follows
     frame = property(lambda self: self.wish.frame)
+
+    def notes(self) -> list:  # of sentences, those of `cmet edit`
+        "What is doubtful about the clip, and what is done to the face that nobody asked for."
+        share = factors(self.wish.regions).max(0) if self.wish.regions else 1.
+        return [*self.clip.notes, *self.clip.codec.remarks(self.asked, self.clip.track, share)]
 
 # %% ../../nbs/95_explorer/10_preview.ipynb #10_preview-025
 class Scene:
@@ -199,11 +207,12 @@ class Scene:
             own[name] = voice.listen(name, files)
         clip = self.clip(wish.source, wish.codec)
         vector, i = voice.vector(dict(wish.weights), own), min(wish.frame, len(clip) - 1)
-        change = by_region(wish.strength*self.answer(wish, voice, clip, vector), clip.codec, wish.regions, clip.track)
+        asked = wish.strength*self.answer(wish, voice, clip, vector)
+        change = by_region(asked, clip.codec, wish.regions, clip.track)
         fine, rough = (self.took.get((wish.codec, coarse), 0) for coarse in (False, True))
         if fine > SLOW: self.say("drawing …")
         for coarse in [True]*(fine > max(SLOW, 2*rough)) + [False]:
             c, start = clip.proof if coarse else clip, time.perf_counter()
             after = c.edit(i, change[i])
             self.took[wish.codec, coarse] = time.perf_counter() - start
-            yield View(c.frames[i], after, change, vector, clip, voice, replace(wish, frame=i), own, coarse)
+            yield View(c.frames[i], after, asked, change, vector, clip, voice, replace(wish, frame=i), own, coarse)

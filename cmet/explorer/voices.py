@@ -65,8 +65,9 @@ class Voice:
             encoder = hearing("auto", self.mapper, self.corpus)
             with one_thread(): v = wanted_vector(self.mapper, self.corpus, encoder, list(files))
             to = next(p for k, p in v.terms if k > 0)
-            doubt = listened(self.mapper, v, to.values, True) if getattr(self.mapper, "ear", None) else None
-            says = in_words(doubt, encoder.name, 1.).split(", strength")[0] if doubt else f"{len(to)} clips, by {encoder.name}"
+            doubt = listened(self.mapper, v, to.values, True, rest="") if getattr(self.mapper, "ear", None) else None
+            deaf = f"{len(to)} clip{'s'*(len(to) > 1)}, by {encoder.name}; this mapper has no ear, so what it takes them for is not known"
+            says = in_words(doubt, encoder.name, 1.).split(", strength")[0] if doubt else deaf
             v = replace(v, terms=tuple((k, replace(p, name=name) if k > 0 else p) for k, p in v.terms))
             self.known[name, files] = Heard(v, doubt, says)
         return self.known[name, files]
