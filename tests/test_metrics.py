@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from cmet import core
-from cmet.core import BASIC, CmetError, find_data
+from cmet.core import BASIC, CmetError, builtin, find_data
 from cmet.evaluate import judges
 from cmet.io.assets import candidates
+from cmet.io.media import open_video
 
 landmarker = pytest.mark.skipif(not any(p.is_file() for p in candidates("face_landmarker.task")),
                                 reason="face_landmarker.task is not on this machine")
@@ -47,6 +48,17 @@ def test_face_at_the_edge_of_the_picture(smile):
     close = smile[:, 30:250, 150:290]
     p = judges.judge("fer+facex").read(close)
     assert np.isfinite(p).all()
+
+
+@pytest.mark.parametrize("name", ["fer", "facex"])
+def test_large_windows_first_find_what_all_windows_find(name, smile):
+    import cv2
+    network, portrait = judges.judge(name).networks[0], next(iter(open_video(builtin("portrait.mp4")).frames()))
+    far = np.pad(smile[0], ((0, 500), (0, 700), (0, 0)))  # a face of less than a third
+    for picture in smile[0], smile[0, :256, 96:352], far, portrait:
+        grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+        boxes = network.finder.detectMultiScale(grey, 1.1, network.neighbours, minSize=(network.least, network.least))
+        assert network.find(grey).tolist() == max(boxes, key=lambda b: b[2]*b[3]).tolist()
 
 
 def test_crops_match_the_packages(smile):

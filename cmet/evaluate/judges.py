@@ -88,8 +88,11 @@ class Network:
 
     def find(self, grey):  # [H, W] uint8 -> x, y, width, height in pixels; None where there is no face
         "The box of the largest face."
-        boxes = self.finder.detectMultiScale(grey, 1.1, self.neighbours, minSize=(self.least, self.least))
-        return max(boxes, key=lambda b: b[2]*b[3]) if len(boxes) else None
+        for least in (max(self.least, min(grey.shape)*3//10), self.least):
+            boxes = self.finder.detectMultiScale(grey, 1.1, self.neighbours, minSize=(least, least))
+            box = max(boxes, key=lambda b: b[2]*b[3]) if len(boxes) else None
+            if box is not None and box[2] >= 1.5*least: break
+        return box
 
     def __call__(self, frame) -> np.ndarray:  # uint8 [H, W, 3] RGB -> float32 [7] in the order of READ
         "Probabilities for one picture."
