@@ -511,3 +511,31 @@ def test_forehead_lines_keep_to_the_skin(codec, face, shape):
     light[:brow - 4] = PHOTO[brow - 4:brow + 30, 110:140].mean((0, 1))  # as much bare skin
     on = lambda photo: np.abs(darkened(codec, photo, face, shape, AU01=5, AU02=5)[top:brow - 10, 100:150]).max()
     assert on(light) > .08 and on(hat) < .3*on(light), (on(light), on(hat))
+
+
+def test_a_mouth_that_was_shut_opens_on_teeth(codec):
+    "A dark plate without teeth opened; now they hang from the upper lip, as bright as lips at most, and it is dark beneath."
+    shut = codec.edit(PHOTO[None], rows(1, AU12=-4, AU25=-5))[0]
+    clip = codec.track([shut])
+    opened = codec.edit(shut[None], rows(1, AU25=3, AU26=3))[0]
+    (x, top), (_, low) = codec.track([opened]).points[0, [13, 14], :2]
+    column = opened[round(float(top)):round(float(low)), int(x) - 4:int(x) + 5].mean((1, 2))
+    upper, lower = column[:len(column)//2], column[len(column)//2:]
+    lips = shut[clip.points[0, [0, 17], 1].astype(int), int(x)].mean()
+    assert .5*lips < upper.max() < 1.1*lips and lower.min() < .4*upper.max(), (lips, column.round())
+
+
+def test_teeth_have_no_saw():
+    "Where a mouth closes, the upper jaw ended between two pixels, whichever row that was: the edge of the teeth was a staircase."
+    from cmet.face.mouth import Mouth, between, fit_mouth, gap
+    n = np.linspace(-1, 1, 11)
+    arch = lambda y0, high: (np.stack([50 + 40*n, y0 + 6*n], 1), np.stack([50 + 40*n, y0 + 6*n + high], 1))  # it slants
+    page = np.zeros((80, 100, 3), np.uint8)
+    for x in range(100):  # a dark upper jaw, a white lower one
+        page[int(round(30 + 6*(x - 50)/40)) + 12:, x] = 255
+    mouth, to = Mouth(page, gap(*arch(30, 20))), gap(*arch(30, 14))
+    x, v, mask = between(to, (10, 20, 90, 60))
+    grey = fit_mouth(mouth, to, x, v).mean(-1)
+    inside = (mask > .99) & (np.abs(x) < 30)
+    between_both = ((grey > 25) & (grey < 230) & inside).any(0)[20:60]
+    assert grey[inside].max() > 250 and grey[inside].min() < 5 and between_both.mean() > .6, between_both.mean()

@@ -201,7 +201,7 @@ def widest_mouth(track:Track):  # -> Mouth
     if mouth_opening(points) > .06: return mouth_in(track.frame, points)
     x, y = points[[50, 280, 205, 425], :2].round().astype(int).T
     h, w = track.frame.shape[:2]
-    return drawn_mouth(1.1*track.frame[y.clip(0, h - 1), x.clip(0, w - 1)].mean())
+    return drawn_mouth(1.1*track.frame[y.clip(0, h - 1), x.clip(0, w - 1)].mean(0))
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-014
 def learned(
