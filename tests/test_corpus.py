@@ -11,10 +11,9 @@ from hypothesis import given, settings, strategies as st
 
 from cmet.core import CmetError, find_data
 from cmet.corpus.corpus import FILES, concat, encode_corpus, make_corpus, read_corpus, write_corpus
-from cmet.corpus.datasets import (LAYOUTS, cmet_samples, crema_d, detect_layout, mead, mead_clips, ravdess,
+from cmet.corpus.datasets import (LAYOUTS, cmet_samples, crema_d, detect_layout, emodb, mead, mead_clips, ravdess,
                           read_layout)
 from cmet.corpus.face_tables import ravdess_faces, read_face_table
-from cmet.corpus.people import emodb
 from cmet.corpus.sampling import draw_pairs, hold_out, pair_table, pools, speaker_folds
 from cmet.face.action_units import AUS
 from cmet.io import files
@@ -150,6 +149,15 @@ def test_linked_folders_are_read_like_real_ones(tmp_path):
         t = read_layout(tmp_path/root, detect_layout(tmp_path/root))
         assert list(zip(t["speaker"], t["sentence"])) == [(s, c) for s in ("ann", "bob") for c in "abc"]
         assert all(Path(p).is_file() for p in t["audio"])
+
+
+def test_emodb_says_everything_in_its_names(tmp_path):
+    "Small letters are versions: `03a01Fa` is happy, and `03a01fa` is nothing."
+    touch(tmp_path, "db/wav/03a01Fa.wav", "db/wav/08b02wb.wav", "db/wav/16b10Lc.wav", "db/wav/16b10Ld.wav")
+    assert detect_layout(tmp_path/"db") == "emodb"
+    with pytest.warns(UserWarning, match="1 files were not recognised, first 'wav/08b02wb.wav'"): t = emodb(tmp_path/"db")
+    assert [*zip(t["speaker"], t["emotion"], t["intensity"], t["sentence"], t["take"])] == [
+        ("03", "happy", 2, "a01", "a"), ("16", "boredom", 2, "b10", "c"), ("16", "boredom", 2, "b10", "d")]
 
 
 def test_what_macos_leaves_in_folders_is_no_recording(tmp_path, recwarn):
