@@ -91,7 +91,7 @@ def test_keys_are_the_published_ones():
 
 @pytest.mark.parametrize("seed, size", [(0, 64), (1, 64), (7, 128)])
 def test_any_weights_give_what_the_plain_network_gives(seed, size):
-    s, (person, frames, motion) = weights(seed, size), inputs(size, seed)
+    s, (person, frames, motion) = weights(seed, size), inputs(size, seed, 1 if size > 64 else 2)
     with torch.no_grad():
         s64, ours = {k: v.double() for k, v in s.items()}, double(s, size)
         found, want = ours.encode(frames.double()), plain.encode(s64, frames.double())
@@ -331,7 +331,7 @@ def test_edit_is_encode_add_decode(tiny):
 
 def test_batches_change_nothing(tiny):
     frames, delta = clip(5), np.random.default_rng(1).normal(size=(5, 10)).astype(np.float32)
-    results = [EDTalkCodec(tiny, device="cpu", crop=False, batch=n).edit(frames, delta).astype(int) for n in (1, 2, 5, 64)]
+    results = [EDTalkCodec(tiny, device="cpu", crop=False, batch=n).edit(frames, delta).astype(int) for n in (1, 2, 64)]
     for other in results[1:]: assert np.mean(abs(other - results[0]) > 1) < .01
 
 
@@ -415,10 +415,10 @@ def test_one_pipeline_for_both_codecs(tiny, tmp_path):
     from cmet.edit.pipeline import edit_video
     from cmet.io.media import open_video, read_video, write_video
     frames, fps = read_video(builtin("portrait.mp4"))
-    video = write_video(tmp_path/"in.mp4", frames[:12], fps)
+    video = write_video(tmp_path/"in.mp4", frames[:6], fps)
     out = edit_video(video, tmp_path/"out.mp4", vector="happy - neutral", mapper=Still(), codec=EDTalkCodec(tiny, device="cpu"))
     story = json.loads(out.with_suffix(".json").read_text())
-    assert open_video(out).n_frames == 12 and story["codec"]["name"] == "edtalk" and story["codec"]["dim"] == 10
+    assert open_video(out).n_frames == 6 and story["codec"]["name"] == "edtalk" and story["codec"]["dim"] == 10
     assert open_video(out).size == open_video(video).size
 
 

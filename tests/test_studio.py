@@ -18,6 +18,7 @@ from cmet.speech.encoders import speech_encoder
 from cmet.vectors.vector import feature_unit
 
 SMALL = dict(speakers=("F01", "M03"), sentences=1, portrait=False, progress=False)
+ONE = SMALL | dict(speakers=("F01",))
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_sound_of_the_user_is_left_alone(tmp_path):
     (tmp_path/"speech").mkdir()
     for name in [*mine, "M01_sad_3_006.flac"]: (tmp_path/"speech"/name).write_bytes(b"old")
     owned(tmp_path, ["speech/M01_sad_3_006.flac"], force=True)  # an earlier studio made it
-    make(tmp_path, **SMALL)
+    make(tmp_path, **ONE)
     left = {p.name for p in (tmp_path/"speech").iterdir()}
     assert left == {*mine, *(f"F01_{e}_3_001.flac" for e in EMOTIONS)}
     assert all((tmp_path/"speech"/name).read_bytes() == b"old" for name in mine)
@@ -65,7 +66,7 @@ def test_without_opensmile_nothing_is_left_lying_about(tmp_path, monkeypatch):
 
 
 def test_another_seed_other_people(tmp_path):
-    make(tmp_path, seed=1, **SMALL)
+    make(tmp_path, seed=1, **ONE)
     small = read_corpus(tmp_path/"studio", verify=True)
     assert small.meta["seed"] == 1 and small.meta["people"]["F01"]["gain"] != np.round(person("F01").gain, 9).tolist()
 
