@@ -242,17 +242,39 @@ def copy(page):
     compile(text, "copied", "exec")
 
 
-def see_a_map(page):
-    "The map's canvas shows dots in several colours."
-    canvas = page.locator(".cmet-map canvas").first
-    canvas.scroll_into_view_if_needed()
-    shot = canvas.screenshot()
+def chart(page):
+    "Pixels of the map, [n, 3]."
     import io
 
     import numpy as np
     from PIL import Image
-    pixels = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).reshape(-1, 3)
-    assert (np.ptp(pixels.astype(int), axis=1) > 60).mean() > .005
+    page.locator(".cmet-chart").scroll_into_view_if_needed()
+    return np.asarray(Image.open(io.BytesIO(page.locator(".cmet-chart").screenshot())).convert("RGB")).reshape(-1, 3).astype(int)
+
+
+def end_of(page, *names): return [float(page.locator(".cmet-chart svg > *").nth("xc".index(names[0][0])).get_attribute(n)) for n in names]
+
+
+def see_a_map(page):
+    "Dots in several colours; one is read where the pointer rests; the arrow follows a slider; keys and wheel zoom."
+    pixels = chart(page)
+    assert (pixels.max(1) - pixels.min(1) > 60).mean() > .005
+    box_ = page.locator(".cmet-chart").bounding_box()
+    x, y = end_of(page, "x1", "y1")
+    page.mouse.move(box_["x"] + x + 2, box_["y"] + y)
+    page.locator(".cmet-chart p", has_text="neutral").wait_for()
+    before = end_of(page, "cx", "cy")
+    middle = box_["width"]/2
+    page.locator(".cmet-chart svg").focus()
+    page.keyboard.press("+")
+    wait(page, lambda: abs((end_of(page, "cx")[0] - middle)/(before[0] - middle) - 1.3) < .05)
+    page.keyboard.press("0")
+    wait(page, lambda: end_of(page, "cx", "cy") == before)
+    slider(page, "happy").locator(".noUi-handle").focus()
+    page.keyboard.press("ArrowLeft")
+    wait(page, lambda: end_of(page, "cx", "cy") != before)
+    page.get_by_role("button", name=re.compile(r"\bReset")).click()
+    wait(page, lambda: value(page, "happy") == 1 and end_of(page, "cx", "cy") == before)
 
 
 def shoot(page, name):
@@ -287,11 +309,13 @@ def heard(page): return page.locator(".cmet-sets .cmet-fact")
 
 
 def see_the_dark(page):
+    import numpy as np
     ink, paper = page.evaluate("""() => { const lum = c => c.match(/\\d+/g).slice(0, 3).reduce((a, b) => a + +b, 0)/765;
         let e = document.querySelector('.cmet'); const ink = getComputedStyle(e).color;
         while (e && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(e).backgroundColor)) e = e.parentElement;
         return [lum(ink), e ? lum(getComputedStyle(e).backgroundColor) : 1] }""")
     assert ink > .6 and paper < .35, "light text on a dark page"
+    assert np.median(chart(page)) < 90, "and a dark map"
 
 
 @pytest.mark.parametrize("kind", ["lab", "voila"])
@@ -303,8 +327,9 @@ def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
     from cmet.io.media import open_video, read_audio, write_audio
     speech = [builtin(f"speech/F01_angry_3_00{k}.flac") for k in (1, 2, 3)]
     write_audio(tmp_path/"spoken.wav", read_audio(builtin("speech/M01_sad_3_001.flac"), 48000), 48000)
+    Image.fromarray(next(iter(open_video(builtin("portrait.mp4")).frames()))).resize((480, 480)).save(tmp_path/"seen.mjpeg", "JPEG")  # a film of one picture
     microphone = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
-                  f"--use-file-for-fake-audio-capture={tmp_path/'spoken.wav'}"]
+                  f"--use-file-for-fake-audio-capture={tmp_path/'spoken.wav'}", f"--use-file-for-fake-video-capture={tmp_path/'seen.mjpeg'}"]
     with served(kind, tmp_path, dark=True) as url, browser(tmp_path/"profile", flags=microphone) as page:
         opened(page, kind, url)
         see_the_dark(page)
@@ -345,6 +370,12 @@ def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
         page.get_by_role("button", name="■ stop").click()
         heard(page).filter(has_text="my_voice").wait_for()
         assert box(page).input_value() == "my_voice" and list((tmp_path/"files"/"uploads").glob("my_voice.*"))
+        page.get_by_role("button", name="camera").click()
+        page.wait_for_function("() => document.querySelector('.cmet-sees video')?.videoWidth > 0")
+        page.get_by_role("button", name="take the picture").click()
+        page.locator(".cmet-sees .widget-dropdown option", has_text="camera.jpg").wait_for(state="attached")
+        page.wait_for_function("() => document.querySelector('.cmet-after').naturalWidth == 480")
+        assert not page.locator(".cmet-sees video").count() and list((tmp_path/"files"/"uploads").glob("camera*.jpg")), "the camera is let go"
         for width in (800, 400):
             page.set_viewport_size(dict(width=width, height=900))
             time.sleep(1)

@@ -221,12 +221,12 @@ export default { render({el}) {
 STYLE = """<style>
 .cmet { container-type: inline-size; color: var(--jp-ui-font-color1, #222); font-size: 14px; }
 .cmet .widget-label, .cmet .widget-readout, .cmet label { color: inherit; font-size: 14px; }
-.cmet .widget-html-content { line-height: 1.4; }
+.cmet .widget-html-content { line-height: 1.4; } .cmet .widget-slider > .widget-readout { min-width: 52px; }
 .cmet, .cmet-page { overflow: visible; }
 .cmet-page { display: grid; gap: 8px 24px; grid-template-areas: "face" "sets" "sees" "map" "bars" "out"; }
 .cmet-face { position: sticky; top: 0; z-index: 2; }
 @container (max-width: 639px) { .cmet-face .cmet-head { display: none; } .cmet-face .cmet-faces { width: min(100%, 46vh); margin: 0 auto; } }
-@container (min-width: 640px) { .cmet-page { grid-template-columns: minmax(0, 270px) minmax(0, 1fr); grid-template-rows: auto 1fr auto;
+@container (min-width: 640px) { .cmet-page { grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto 1fr auto;
   grid-template-areas: "sets face" "sets sees" "map bars" "out out"; } .cmet-face { position: static; } }
 @container (min-width: 1100px) { .cmet-page { grid-template-columns: minmax(0, 3fr) minmax(512px, 5fr) minmax(0, 3.3fr);
   grid-template-rows: auto auto auto 1fr;
