@@ -135,6 +135,16 @@ def test_wrong_arguments_are_one_line(argv, capsys):
     assert out == "" and err.count("\n") == 1 and re.fullmatch(r"cmet: .+: .+\n", err)
 
 
+@pytest.mark.parametrize("argv, said", [
+    ("edit a.mp4 -o b.mp4 --prev", "'--prev' is not understood: use --preview"),
+    ("edit a.mp4 c.mp4 -o b.mp4", "'c.mp4' is not understood: see `cmet edit --help`"),
+    ("edit a.mp4 -o b.mp4 --vector -happy", "--vector has no value: give one; where it begins with -, write --vector=-X"),
+    ("edit a.mp4", "no -o/--out given: see `cmet edit --help`"),
+    ("crop a.mp4 -o b.mp4 --face up", "unknown --face 'up': use 'largest', 'left', 'right'")])
+def test_wrong_arguments_have_a_remedy(argv, said, capsys):
+    assert main(argv.split()) == 2 and capsys.readouterr().err.replace("largest, left, right", "'largest', 'left', 'right'") == f"cmet: {said}\n"
+
+
 def test_assets_are_listed(capsys):
     assert main(["assets"]) == 0 and "face_landmarker.task" in capsys.readouterr().out
     assert main(["assets", "list"]) == 0 and main(["assets", "shelve"]) == 2

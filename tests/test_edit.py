@@ -3,6 +3,7 @@ import json
 import tracemalloc
 import warnings
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from cmet.face.mesh import MeshCodec
 from cmet.io.assets import candidates
 from cmet.io.files import check_output
 from cmet.io.media import open_video, read_audio, read_video, write_audio, write_video
+from cmet.speech.encoders import SpeechEncoder
 from cmet.vectors.vector import direction, pool
 
 av = pytest.importorskip("av")
@@ -175,6 +177,23 @@ def test_a_saved_mapper_brings_its_own_neutral(corpus, tmp_path):
     again = make_corpus(corpus.clips, corpus.speech, faces, name="renamed", encoder="egemaps")
     assert np.allclose(neutral_pool(loaded, same).mean(), learnt, atol=1e-4)
     assert len(neutral_pool(loaded, again)) == len(neutral_pool(fitted, corpus)) > 1
+
+
+class Counts(SpeechEncoder):
+    "An encoder that hears how long a file is."
+    name, dim = "egemaps", 88
+    def encode(self, paths, progress=False): return np.float32([[Path(p).stat().st_size]*88 for p in paths])
+
+
+def test_a_mapper_of_ones_own_without_an_ear_says_why_it_is_silent(corpus, talk):
+    from cmet.edit.request import fitted_mapper
+    fitted, mine = fitted_mapper("label", corpus)[0], talk.parent/"mine.safetensors"
+    fitted.save(mine)
+    write_audio(talk.parent/"b.wav", np.full(900, .1), 16000)
+    request = dict(vector=None, to=talk.parent/"a.wav", frm=talk.parent/"b.wav", encoder=Counts(), corpus=corpus, codec=Toy(), force=True)
+    for mapper, told in (mine, True), (fitted, False):
+        with warnings.catch_warnings(record=True) as caught: edit_video(talk, talk.parent/"out.mp4", mapper=mapper, **request)
+        assert any("without an ear" in str(w.message) for w in caught) == told
 
 
 def test_folders_of_speech(tmp_path):

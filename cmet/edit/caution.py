@@ -43,7 +43,7 @@ def _by_sound(ranked, n, rest, far, strange) -> list:
     more += [rest] if rest else []
     remedy = "give " + ", or ".join(more) if more else "give speech that shows the emotion more clearly"
     out = []
-    if far > strange: out.append(f"the sound is unlike the voices this mapper knows ({far:.1f} where {strange:.1f} is much): if it is music, noise "
+    if far > strange: out.append(f"the sound is unlike the voices this mapper knows ({far:.1f} where {strange:.1f} is much): if it is music, noise, a synthesiser "
                                  "or several people at once, give clean speech of one person")
     if first == "neutral": out.append(f"the speech sounds neutral ({p:.0%}); what is shown is the trace of {second} ({q:.0%}) in it: {remedy}")
     elif p < SURE: out.append(f"no clear emotion: {first} ({p:.0%}) or {second} ({q:.0%}): {remedy}")

@@ -182,6 +182,8 @@ class Request:
         self.gain = followed(to, self.encoder, self.mapper, self.wish) if self.follow else None
         self.lip = heard_lips(self.lips, self.codec)
         self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm)
+        if to and not getattr(self.mapper, "ear", None) and str(self.voice[0]).endswith(".safetensors"):  # the user's own
+            warnings.warn("this mapper was fitted without an ear, so it cannot say what it hears: `cmet train` with --set ear=true", stacklevel=2)
         return self
 
     @staticmethod
