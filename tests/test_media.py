@@ -311,6 +311,17 @@ def test_music_with_a_cover_is_not_a_video(tmp_path):
     assert len(read_audio(tmp_path/"m.m4a")) >= 16000
 
 
+def test_a_gif_of_one_picture_is_a_still(tmp_path):
+    "It became a video of a hundredth of a second."
+    from PIL import Image
+    one, two = (Image.new("RGB", (40, 30), c) for c in ("red", "blue"))
+    one.save(tmp_path/"one.gif")
+    one.save(tmp_path/"two.gif", save_all=True, append_images=[two], duration=100)
+    still, film = open_video(tmp_path/"one.gif"), open_video(tmp_path/"two.gif")
+    assert (still.n_frames, still.fps, still.still.shape) == (75, 25, (30, 40, 3)) and len(list(still.frames())) == 75
+    assert film.still is None and film.n_frames == 2
+
+
 JUNK = {"t.png": b"text", "t.mp4": b"text"*500, "t.mov": bytes(5000), "t.gif": b"GIF89a"}
 
 

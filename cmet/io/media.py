@@ -157,7 +157,12 @@ def open_video(
     fps=25,  # its frame rate
 ) -> VideoSource:  # `CmetError` where there is no picture to read
     "Open a clip for reading; nothing but its first frame is decoded yet."
-    return _describe_still(path, seconds, fps) if Path(path).suffix.lower() in STILLS else _describe(path)
+    ending = Path(path).suffix.lower()
+    if ending in STILLS: return _describe_still(path, seconds, fps)
+    source = _describe(path)
+    if ending != ".gif" or source.n_frames != 1: return source
+    image = next(source.frames())  # a moving picture that does not move
+    return VideoSource(source.path, Fraction(fps), source.size, max(1, round(seconds*fps)), still=image)
 
 def read_video(
     path,  # a video, or a still image
