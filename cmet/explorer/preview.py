@@ -108,7 +108,9 @@ def open_clip(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # frames without a face are seen to be unedited
         face = codec.encode(track)
-    return Clip(Path(path), float(source.fps), frames, codec, track, face, box, notes)
+    clip = Clip(Path(path), float(source.fps), frames, codec, track, face, box, notes)
+    if isinstance(track, Track): clip.edit(int(np.argmax(track.found)), np.full(codec.dim, 1e-9))  # what is learned of a face once is learned now
+    return clip
 
 # %% ../../nbs/95_explorer/10_preview.ipynb #10_preview-012
 PROOF = 96  # pixels of the longer side
@@ -212,7 +214,8 @@ class Scene:
         fine, rough = (self.took.get((wish.codec, coarse), 0) for coarse in (False, True))
         if fine > SLOW: self.say("drawing …")
         for coarse in [True]*(fine > max(SLOW, 2*rough)) + [False]:
-            c, start = clip.proof if coarse else clip, time.perf_counter()
-            after = c.edit(i, change[i])
+            c = clip.proof if coarse else clip
+            edit, start = c.edit, time.perf_counter()
+            after = edit(i, change[i])
             self.took[wish.codec, coarse] = time.perf_counter() - start
             yield View(c.frames[i], after, asked, change, vector, clip, voice, replace(wish, frame=i), own, coarse)
