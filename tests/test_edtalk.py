@@ -335,6 +335,19 @@ def test_batches_change_nothing(tiny):
     for other in results[1:]: assert np.mean(abs(other - results[0]) > 1) < .01
 
 
+@pytest.mark.parametrize("bf16, near", [(False, 1e-4), (True, .05)])
+def test_the_codecs_fast_convolutions_read_what_the_plain_network_reads(small, bf16, near):
+    "And they are in use: the codec's network has them, another from the same weights has none."
+    frames, fresh = clip(5), EDTalk.load_official(small)
+    codec = EDTalkCodec(EDTalk.load_official(small), device="cpu", crop=False, bf16=bf16, batch=4)
+    codec.model.few = 1
+    quick = lambda m: sum(type(part).__name__ == "Winograd" for part in m.modules())
+    x = torch.from_numpy(frames).permute(0, 3, 1, 2).float()/127.5 - 1
+    with torch.no_grad(): want = plain.encode(small, x)[0]
+    assert quick(codec.model) == 6 and not quick(fresh) and float(want.std()) > .05
+    assert 0 < float((torch.from_numpy(codec.encode(frames)) - want).abs().max()) < near
+
+
 def test_bf16_is_near(tiny):
     import copy
     frames = clip(4)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CPU_BLOCK', 'LOOK', 'to_tensor', 'to_frames', 'Performance', 'batch_size', 'batches', 'find_window', 'seen', 'placed',
-           'filled', 'read', 'draw', 'checked', 'EDTalkCodec']
+           'filled', 'read', 'draw', 'checked', 'quicken', 'EDTalkCodec']
 
 # %% ../../nbs/35_edtalk/50_codec.ipynb #50_codec-002
 from dataclasses import dataclass, replace
@@ -15,7 +15,8 @@ import torch
 
 from ..core import CmetError, device as pick_device, fast_bf16
 from .model import EDTalk, Identity, open_edtalk
-from .network import PARTS, channels
+from .network import PARTS, channels, sizes
+from .winograd import Winograd
 from ..face.codecs import FaceCodec
 
 # %% ../../nbs/35_edtalk/50_codec.ipynb #50_codec-005
@@ -130,6 +131,13 @@ def checked(delta, frames:int) -> np.ndarray:  # float32 [frames, 10]
     return delta
 
 # %% ../../nbs/35_edtalk/50_codec.ipynb #50_codec-019
+def quicken(model:EDTalk, few:int) -> None:
+    "Make a network fast on a CPU: few large pictures at a time, and fewer products where channels are many."
+    model.few, side = few, sizes(model.size)
+    layers = [*zip(side, (b.conv1 for b in model.encoder.blocks)), *zip(side[-2::-1], (l.conv for l in model.decoder.levels))]
+    for n, layer in layers:
+        if n >= 16 and channels(n) >= 128: layer.quick = Winograd(layer.weight)
+
 class EDTalkCodec(FaceCodec):
     "Face codec on EDTalk: expression read from frames, and frames drawn with another expression."
     name, dim, neural = "edtalk", PARTS["expression"], True
@@ -148,7 +156,10 @@ class EDTalkCodec(FaceCodec):
         if bf16 is None: bf16 = not isinstance(model, EDTalk) and fast_bf16(self.device)
         model = model if isinstance(model, EDTalk) else open_edtalk(model)
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
-        self.batch = batch or batch_size(model.size, self.device, bf16)
+        few = batch_size(model.size, self.device, bf16)
+        quick = self.device == "cpu" and not compile
+        if quick: quicken(self.model, few)
+        self.batch = batch or (4*few if quick else few)
         self.fixed = self.batch if compile else None
         for part in (self.model.encoder, self.model.decoder):
             if bf16: part.bfloat16()

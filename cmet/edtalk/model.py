@@ -33,23 +33,25 @@ class EDTalk(nn.Module):
         super().__init__()
         self.size, self.encoder, self.decoder = size, Encoder(size), Decoder(size)
         self.heads, self.bases = Heads(), Bases()
+        self.few = None  # pictures at a time where they are large; None: all
 
-    def _latent(self, pictures):
+    def _ready(self, pictures):
         last = self.encoder.last.weight
-        w, features = self.encoder(check_pictures(pictures, self.size).to(last, memory_format=layout(last)))
-        return w.to(self.bases.Q), features
+        return check_pictures(pictures, self.size).to(last, memory_format=layout(last))
 
     @torch.no_grad()
     def encode(self, frames):  # [B, 3, size, size], -1 to 1 -> expression [B, 10], pose [B, 6], lip [B, 20]
         "Coefficients of some frames; all frames together make one batch."
-        lip, pose, expression = self.heads(self._latent(frames)[0])
+        x = self._ready(frames)
+        w = self.encoder.latent(x, self.few) if self.few else self.encoder(x)[0]
+        lip, pose, expression = self.heads(w.to(self.bases.Q))
         return expression, pose, lip
 
     @torch.no_grad()
     def identify(self, picture) -> Identity:  # [1, 3, size, size], -1 to 1
         "What decoding needs to know of a person."
-        w, features = self._latent(picture)
-        return Identity(w, self.decoder.prepare(features))
+        w, features = self.encoder(self._ready(picture))
+        return Identity(w.to(self.bases.Q), self.decoder.prepare(features))
 
     @torch.no_grad()
     def decode(self, identity, lip, pose, expression):  # picture or Identity; [B, 20], [B, 6], [B, 10]
@@ -58,7 +60,7 @@ class EDTalk(nn.Module):
         who = identity if isinstance(identity, Identity) else self.identify(identity)
         step, felt = self.bases(lip, pose, expression)
         kind = self.decoder.start.dtype
-        return self.decoder((who.w + step).to(kind), felt.to(kind), who.levels)
+        return self.decoder((who.w + step).to(kind), felt.to(kind), who.levels, self.few)
 
     @classmethod
     def load_official(cls, state): return load_official(state)

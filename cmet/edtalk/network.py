@@ -57,9 +57,11 @@ class Layer(nn.Conv2d):
         step = 2 if down and kernel > 1 else 1
         super().__init__(a, b, kernel, stride=step, padding=0 if down else kernel//2, bias=active)
         self.blur, self.active = Blur((kernel + 1)//2, 2//step) if down else None, active
+        self.quick = None  # a `Winograd` of the weights, put here by `quicken`
 
     def forward(self, x):
-        x = super().forward(x if self.blur is None else self.blur(x))
+        if self.blur is not None: x = self.blur(x)
+        x = super().forward(x) if self.quick is None else self.quick(x).add_(self.bias[:, None, None])
         return leaky(x) if self.active else x
 
 # %% ../../nbs/35_edtalk/10_network.ipynb #10_network-013
@@ -87,8 +89,10 @@ class Modulated(nn.Module):
         self.weight = nn.Parameter(equalised(torch.randn(*shape, kernel, kernel)))
         self.style, self.bias = nn.Linear(style, a), nn.Parameter(torch.zeros(b))
         self.blur, self.demodulate = Blur(1, gain=4) if up else None, demodulate
+        self.quick = None  # as in `Layer`
 
     def plain(self, x):
+        if self.quick is not None: return self.quick(x)
         if self.blur is None: return F.conv2d(x, self.weight, padding=self.weight.shape[-1]//2)
         return self.blur(F.conv_transpose2d(x, self.weight, stride=2))
 
@@ -99,7 +103,8 @@ class Modulated(nn.Module):
     def forward(self, x, w):  # [B, a, H, W], latent [B, style] -> [B, b, H or 2H, …]
         s, bias = self.style(w), self.bias[:, None, None]
         x = self.plain(x*s[:, :, None, None])
-        return leaky(torch.addcmul(bias, x, self.unit(s)[:, :, None, None])) if self.demodulate else x + bias
+        if not self.demodulate: return x + bias
+        return F.leaky_relu_(torch.addcmul(GAIN*bias, x, GAIN*self.unit(s)[:, :, None, None]), .2)  # as `leaky`, one pass less
 
 # %% ../../nbs/35_edtalk/10_network.ipynb #10_network-motion-005
 LATENT = 512
@@ -128,6 +133,12 @@ class Encoder(nn.Module):
         features = [self.first(x)]
         for block in self.blocks: features.append(block(features[-1]))
         return self.last(features[-1]).flatten(1), features[-2::-1]
+
+    def latent(self, x, few:int):  # [B, 3, size, size] -> [B, 512]
+        "The latent alone, with the two largest sizes `few` pictures at a time."
+        x = torch.cat([self.blocks[1](self.blocks[0](self.first(part))) for part in x.split(few)])
+        for block in self.blocks[2:]: x = block(x)
+        return self.last(x).flatten(1)
 
 # %% ../../nbs/35_edtalk/10_network.ipynb #10_network-motion-009
 PARTS = {"lip": 20, "pose": 6, "expression": 10}
@@ -174,14 +185,15 @@ def sample(
 ):  # [B, C, n, n], channels last
     "Features between the points: a weighted mean of the four nearest, zero outside."
     B, C, n, _ = features.shape
-    at = ((grid + 1)*n - 1)/2
-    near = torch.stack([at.floor(), at.floor() + 1], -1)  # [B, n, n, (x, y), (low, high)]
-    part = (1 - (at[..., None] - near).abs())*((near >= 0) & (near < n))
-    (x, y), (u, v) = near.long().clamp(0, n - 1).unbind(-2), part.to(features.dtype).unbind(-2)
-    start = torch.arange(B, device=grid.device)[:, None, None, None, None]*n*n
-    row, weight = start + y[..., None]*n + x[..., None, :], v[..., None]*u[..., None, :]
+    at = ((grid.permute(3, 0, 1, 2).contiguous() + 1)*n - 1)/2  # whole planes: sums then run straight through memory
+    near = torch.stack([at.floor(), at.floor() + 1], 1)  # [(x, y), (low, high), B, n, n]
+    part = (1 - (at[:, None] - near).abs())*((near >= 0) & (near < n))
+    (x, y), (u, v) = near.clamp(0, n - 1).int(), part.to(features.dtype)
+    start = torch.arange(B, dtype=torch.int32, device=grid.device)[:, None, None]*(n*n)
+    fours = lambda t: t.view(4, -1).T.contiguous()
+    row, weight = fours(start + y[:, None]*n + x), fours(v[:, None]*u)
     table = features.permute(0, 2, 3, 1).reshape(-1, C)
-    out = F.embedding_bag(row.view(-1, 4), table, per_sample_weights=weight.view(-1, 4), mode="sum")
+    out = F.embedding_bag(row, table, per_sample_weights=weight, mode="sum")
     return out.view(B, n, n, C).permute(0, 3, 1, 2)
 
 def fetch(
@@ -190,8 +202,9 @@ def fetch(
 ):  # features from where the flow points, times the mask; the mask [B, 1, n, n]
     "Features moved by a flow (LIA, section 3.3)."
     at = torch.linspace(-1, 1, flow.shape[-1], dtype=flow.dtype, device=flow.device)
-    grid = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1) + flow[:, :2].tanh().permute(0, 2, 3, 1)
-    mask = flow[:, 2:].sigmoid().to(features.dtype)
+    x, y, mask = flow.unbind(1)
+    grid = torch.stack([at + x.contiguous().tanh(), at[:, None] + y.contiguous().tanh()], -1)
+    mask = mask.contiguous()[:, None].sigmoid().to(features.dtype)
     return sample(features, grid)*mask, mask
 
 # %% ../../nbs/35_edtalk/10_network.ipynb #10_network-decoder-009
@@ -242,12 +255,16 @@ class Decoder(nn.Module):
         "The part of the work that depends on the identity alone."
         return [level.emotion.prepare(f) for level, f in zip(self.levels, features)]
 
-    def forward(self, w, felt, identity):  # latent, expression's share: [B, 512] -> [B, 3, size, size]
+    def forward(self, w, felt, identity, few:int|None=None):  # latent, expression's share: [B, 512] -> [B, 3, size, size]
         start = self.start.expand(len(w), -1, -1, -1).contiguous(memory_format=layout(self.start))
         x, flow = self.first(start, w), fine(w.new_zeros(len(w), 3, 4, 4))
-        image = flow
-        for level, looks in zip(self.levels, identity): x, flow, image = level(x, w, felt, looks, flow, image)
-        return image
+        now, work = (x, flow, flow), [*zip(self.levels, identity)]
+        for level, looks in work[:-2]: now = level(now[0], w, felt, looks, *now[1:])
+        def rest(w, felt, *now):
+            for level, looks in work[-2:]: now = level(now[0], w, felt, looks, *now[1:])
+            return now[2]
+        parts = zip(*(t.split(few or len(w)) for t in (w, felt, *now)))
+        return torch.cat([rest(*part) for part in parts])
 
 def layout(x):  # -> torch.memory_format
     "Channels last, if the tensor lies so."
