@@ -175,7 +175,7 @@ def read_video(
 def _picture_out(container, size, fps, pixel=Fraction(1)):
     "A stream for pictures of `size` (width, height) in an mp4 under construction."
     fine, many = "mbtree=0:partitions=i8x8,i4x4:aq-mode=2:chroma-qp-offset=-3", size[0]*size[1] > MANY
-    if many: fine += ":bframes=0"
+    fine += ":bframes=0"*many + ":subme=1"*(size[0]*size[1] > MANY//8)
     quality = {"crf": "11.5" if many else "12", "preset": "veryfast", "threads": "2", "x264-params": fine}
     stream = container.add_stream("libx264", rate=fps, options=quality)
     stream.width, stream.height = size
