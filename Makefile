@@ -15,10 +15,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: install
 	$(BIN)/cmet demo --out out
 
-# For two processors: three of pytest's workers, since a test that watches a browser or a kill mostly waits.
-test: install sync
+# For two processors: three of pytest's workers, since a test that watches a browser or a kill mostly waits. Notebooks are among the tests.
+test: install
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python tests/notebooks.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
 
 # 2,000 damaged files through the command's doors, the same ones every time; another round: make fuzz FUZZ="2000 --seed 1"

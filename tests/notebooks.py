@@ -13,13 +13,21 @@ import warm
 from nbdev.config import get_config
 from nbdev.doclinks import nbglob
 
+CONFIG = get_config(path=Path(__file__).parents[1])
+NBS = CONFIG.nbs_path
 FIRST = ["70_loop", "10_align", "50_codec", "30_export", "20_judges", "20_maps"]  # the dearest: one that begins last keeps the other processor waiting
-USED = ["nbdev.test", "ipywidgets", "jscatter", "seaborn", "skimage", "sklearn", "nbdev.showdoc", "cmet.explorer.app"]
+warm.HEAVY.extend(["nbdev.test", "ipywidgets", "seaborn", "skimage", "sklearn", "nbdev.showdoc", "cmet.explorer.app"])
+
+
+def files(*parts):
+    "Paths of all notebooks, or of those with all parts in their path; the dearest first."
+    late = lambda p: (not any(k in p.name for k in FIRST), p)
+    return [f for f in sorted((f.absolute() for f in nbglob(NBS, as_path=True)), key=late) if all(p in str(f) for p in parts)]
 
 
 def test(path):
     from nbdev.test import test_nb
-    passed, _ = test_nb(Path(path), skip_flags=get_config().tst_flags.split(), basepath=get_config().config_path)
+    passed, _ = test_nb(Path(path), skip_flags=CONFIG.tst_flags.split(), basepath=CONFIG.config_path)
     spent = sum(sum(getrusage(who)[:2]) for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
     print(f"CPU {spent:.1f}", flush=True)
     sys.exit(not passed)
@@ -27,7 +35,7 @@ def test(path):
 
 def tested(path):
     "Path, seconds, CPU seconds, and what was said if a cell failed."
-    began, process = time.monotonic(), warm.Started(test, str(path), cwd=get_config().nbs_path)
+    began, process = time.monotonic(), warm.Started(test, str(path), cwd=NBS)
     try: out, err = process.communicate(timeout=1200)
     finally: process.kill()
     cpu = out.rpartition("CPU ")[2].strip()
@@ -35,17 +43,14 @@ def tested(path):
 
 
 def main(*parts, times=False):
-    warm.HEAVY.extend(USED)
-    late = lambda p: (not any(k in p.name for k in FIRST), p)
-    files = sorted((f.absolute() for f in nbglob(None, as_path=True)), key=late)
-    files = [f for f in files if all(p in str(f) for p in parts)]
-    with ThreadPoolExecutor(2) as two: results = list(two.map(tested, files))
+    found = files(*parts)
+    with ThreadPoolExecutor(2) as two: results = list(two.map(tested, found))
     failed = [(p, said) for p, _, _, said in results if said]
     for p, said in failed: print(f"{p}:\n{said}", file=sys.stderr)
     if times:
         for p, wall, cpu, _ in sorted(results, key=lambda r: -r[2]): print(f"{wall:6.1f} s {cpu:6.1f} CPU s  {p}")
-    print(f"{len(files) - len(failed)} notebooks passed", *(f"failed: {p}" for p, _ in failed), sep="\n")
-    return bool(failed) or not files
+    print(f"{len(found) - len(failed)} notebooks passed", *(f"failed: {p}" for p, _ in failed), sep="\n")
+    return bool(failed) or not found
 
 
 if __name__ == "__main__": sys.exit(main(*(a for a in sys.argv[1:] if a != "--times"), times="--times" in sys.argv))
