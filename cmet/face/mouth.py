@@ -81,7 +81,7 @@ def drawn_mouth(
     light = bright*((np.broadcast_to(skin, 3) + 1)/bright/SKIN)**.6 if np.ndim(skin) else bright
     u, v = np.linspace(-1, 1, w)[None], np.linspace(0, 1, h)[:, None]
     teeth = 1/(1 + np.exp((v - .14*(1 - .5*u**4))/.03))*np.clip((.95 - np.abs(u))/.3, 0, 1)
-    gaps = 1 - .2*np.exp(-((np.abs((u*3.8)%1 - .5) - .5)/.09)**2)
+    gaps = 1 - .15*np.exp(-((np.abs((u*3.8)%1 - .5) - .5)/.09)**2)
     shadow = np.clip(.8 + 2*v, 0, 1)*np.clip((1.05 - np.abs(u))/.6, .3, 1)  # of the lip and the cheeks
     tongue = np.exp(-((v - 1.05)/.28)**2 - (u/.6)**2)[..., None]*[.36, .14, .13]
     dark = np.array([.2, .085, .085])*(1 - .5*np.exp(-((v - .65)/.2)**2))[..., None] + tongue
