@@ -29,6 +29,7 @@ def peak():  # of this program alone: what the system says of a child counts its
 assert cmet.__file__.startswith(sys.argv[1]), cmet.__file__
 atexit.register(peak)
 sys.exit(main(sys.argv[2:]))"""
+ROWS = ["edit", "large", "run", "encode", "train"]
 FRAMES = {256: (12, 132), 1080: (12, 60)}  # of the short and the long clip
 
 
@@ -79,6 +80,15 @@ def large(versions, place):
     return {names[f]: (t[..., :2], t[0, :, 2]) for f, t in took.items()}
 
 
+def cells(versions, place, rounds):
+    "Seconds that three more cells of a grid take, by both versions, [round, version, (wall, CPU)] a cell, and the peak: the work of a small template is in it."
+    def ran(v, k, seeds):
+        grid = next(v.glob("nbs/*experiments/grids/leave_one_out.yaml"))
+        return run(v, "run", grid, "--set", "mapper=ridge", "emotion=happy", f"seed={{from: 0, to: {seeds}}}", "-o", place/f"runs {k} {v.name} {seeds}")
+    took = np.array([[[ran(v, k, seeds) for seeds in (0, 3)] for v in versions] for k in range(rounds)])
+    return (took[:, :, 1, :2] - took[:, :, 0, :2])/3, took[:, :, 1, 2].max(0)
+
+
 def table(r):
     "Results as Markdown."
     m = r["machine"]
@@ -95,7 +105,7 @@ def table(r):
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("old", type=Path, metavar="FOLDER", help="a checkout of the other version")
-    p.add_argument("--rows", nargs="+", default=["edit", "large", "encode", "train"], choices=["edit", "large", "encode", "train"])
+    p.add_argument("--rows", nargs="+", default=ROWS, choices=ROWS)
     p.add_argument("--sizes", type=int, nargs="+", default=[256, 1080])
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--out", type=Path, default=HERE, help="folder of against.json and against.md")
@@ -110,6 +120,7 @@ def main():
             for size in a.sizes: add(f"cmet edit, mesh, {size}², a frame", *edits(versions, place, size, a.rounds))
         if "large" in a.rows:
             for name, row in large(versions, place).items(): add(name, *row)
+        if "run" in a.rows: add("cmet run, a cell of leave_one_out, its own work included", *cells(versions, place, a.rounds))
         if ravdess and {"encode", "train"} & {*a.rows}:
             mine = [place/f"c{k}" for k in (0, 1)]
             heard = [run(v, "encode", ravdess, "--encoder", "egemaps", "-o", c, "--workers", 2, fresh=place/f"kept {c.name}") for v, c in zip(versions, mine)]
