@@ -237,7 +237,8 @@ COMMANDS = {"edit": (edit, edit_arguments), "demo": (demo, demo_arguments), "cro
 SAID = (  # argparse's sentences, and the kit's: cause, remedy
     (r"the following arguments are required: (.+)", r"no \1 given", ""),
     (r"argument (?:.*/)?(\S+): expected .+", r"\1 has no value", r"give one; where it begins with -, write \1=-X"),
-    (r"argument (?:.*/)?(\S+): invalid choice: (.+?) \(choose from (.+)\)", r"unknown \1 \2", r"use \3"))
+    (r"argument (?:.*/)?(\S+): invalid choice: (.+?) \(choose from (.+)\)", r"unknown \1 \2", r"use \3"),
+    (r"argument (?:.*/)?(\S+): ignored explicit argument (.+)", r"\1 takes no value, and is given \2", "leave it out"))
 
 class _Parser(argparse.ArgumentParser):
     "An argument parser whose errors are `CmetError`s, and which takes no shortened options."

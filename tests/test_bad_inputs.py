@@ -188,7 +188,7 @@ REAL = ["no such file", "text renamed", "no face", "two faces", "not numbers", "
 
 @pytest.mark.parametrize("name", REAL)
 def test_the_real_command_says_one_line(name, folder):
-    "In a process of its own, where the libraries' C++ notes would show."
+    "In a process of its own, where the libraries' C++ notes would show; the one without a face also imports everything there."
     args, message = BAD[name]
     before = state(folder)
     if name == "no face":  # also as it begins, when everything is imported

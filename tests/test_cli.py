@@ -137,6 +137,7 @@ def test_wrong_arguments_are_one_line(argv, capsys):
 
 @pytest.mark.parametrize("argv, said", [
     ("edit a.mp4 -o b.mp4 --prev", "'--prev' is not understood: use --preview"),
+    ("edit a.mp4 -o b.mp4 --preview=x", "--preview takes no value, and is given 'x': leave it out"),
     ("edit a.mp4 c.mp4 -o b.mp4", "'c.mp4' is not understood: see `cmet edit --help`"),
     ("edit a.mp4 -o b.mp4 --vector -happy", "--vector has no value: give one; where it begins with -, write --vector=-X"),
     ("edit a.mp4", "no -o/--out given: see `cmet edit --help`"),

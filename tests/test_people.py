@@ -7,7 +7,8 @@ import warm
 
 from cmet.core import BASIC, CmetError, builtin, find_data
 from cmet.corpus.actors import PROTOTYPES
-from cmet.corpus.people import SOURCES, emodb, variation
+from cmet.corpus.datasets import emodb
+from cmet.corpus.people import SOURCES, variation
 from cmet.edit.caution import listened
 from cmet.edit.pipeline import edit_video
 from cmet.edit.request import PEOPLE, chosen_voice, fitted_mapper, hearing, wanted_vector

@@ -196,7 +196,7 @@ class Request:
 
     def drawn(self, delta, track) -> tuple:  # [T, D] at strength 1 -> ([what the codec draws] of each strength, sentences)
         "How the change becomes this person's, and what of that nobody asked for."
-        deltas, share = [s*delta for s in self.strengths], factors(self.regions).max(0) if self.regions else 1.
+        deltas, share = [s*delta for s in self.strengths], factors(self.regions).max(0)
         notes = dict.fromkeys(note for d in deltas for note in self.codec.remarks(d, track, share))
         return [by_region(d, self.codec, self.regions, track) for d in deltas], [*notes]
 

@@ -49,7 +49,7 @@ def _small(frame, box=(slice(None), slice(None))) -> np.ndarray:
     return np.asarray(picture)
 
 def _together(tracks) -> list:
-    "Tracks of the moments as one, where they can be: its median is the face at rest, and it smiles where all do."
+    "Tracks of the moments as one, where they can be: its median is the face at rest, and it smiles where all do. Of a film with cuts, a mean of its faces."
     return [replace(tracks[0], points=np.concatenate([t.points for t in tracks]))] if isinstance(tracks[0], Track) else tracks
 
 def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment the unedited frame, then that of each strength; seconds; where the face is)

@@ -41,7 +41,7 @@ class EDTalk(nn.Module):
 
     @torch.no_grad()
     def encode(self, frames):  # [B, 3, size, size], -1 to 1 -> expression [B, 10], pose [B, 6], lip [B, 20]
-        "Coefficients of some frames; all frames together make one batch."
+        "Coefficients of some frames; all frames together make one batch, but for the largest sizes where `few` is set."
         x = self._ready(frames)
         w = self.encoder.latent(x, self.few) if self.few else self.encoder(x)[0]
         lip, pose, expression = self.heads(w.to(self.bases.Q))

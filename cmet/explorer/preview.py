@@ -169,8 +169,7 @@ class View:
 
     def notes(self) -> list:  # of sentences, those of `cmet edit`
         "What is doubtful about the clip, and what is done to the face that nobody asked for."
-        share = factors(self.wish.regions).max(0) if self.wish.regions else 1.
-        return [*self.clip.notes, *self.clip.codec.remarks(self.asked, self.clip.track, share)]
+        return [*self.clip.notes, *self.clip.codec.remarks(self.asked, self.clip.track, factors(self.wish.regions).max(0))]
 
 # %% ../../nbs/95_explorer/10_preview.ipynb #10_preview-025
 class Scene:

@@ -16,7 +16,7 @@ from ..core import CmetError, Registry
 class FaceCodec:
     "A face as numbers, and back. A subclass says `dim`, `encode` and `edit_stream`."
     name, dim, version, neural = "", 0, "", False  # neural: do torch's threads and a GPU matter?
-    units = ()  # names of its numbers, where they have any; with those of `AUS` parts of the face can be set by themselves
+    units = ()  # names of its numbers, where they have any; with those of `AUS` parts can be set by themselves: `edit_stream` gets halves then
 
     def track(self, frames):  # iterable of uint8 [H, W, 3], read once -> what the other two methods need of it
         "The first pass."

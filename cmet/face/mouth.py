@@ -69,7 +69,8 @@ class Mouth:
         seen = self.at(*np.meshgrid(np.linspace(*self.gap.x[[0, -1]], 21)[3:-3], v))
         rows = gaussian_filter1d(seen.mean((1, 2)), 2)
         dark = np.percentile(seen[4:-4].mean(-1), 5)
-        return float(v[14 + (rows - 10*v)[14:38].argmin()]), np.minimum(dark, CAVITY)
+        throat = CAVITY if np.ptp(seen, axis=-1).max() > 4 else np.full(3, CAVITY.mean())  # a grey picture stays grey
+        return float(v[14 + (rows - 10*v)[14:38].argmin()]), np.minimum(dark, throat)
 
 SKIN = np.array([1.24, .96, .8])  # a pale skin's colour in white light, of its brightness
 
@@ -86,6 +87,7 @@ def drawn_mouth(
     tongue = np.exp(-((v - 1.05)/.28)**2 - (u/.6)**2)[..., None]*[.36, .14, .13]
     dark = np.array([.2, .085, .085])*(1 - .5*np.exp(-((v - .65)/.2)**2))[..., None] + tongue
     image = dark*(1 - teeth[..., None]) + (teeth*gaps*shadow)[..., None]*[1, .87, .73]
+    if np.ndim(skin) and np.ptp(skin) < 4: image, light = image.mean(-1, keepdims=True).repeat(3, 2), bright
     top = np.stack([np.linspace(0, w - 1, 11), np.zeros(11)], 1)
     return Mouth((image*light).clip(0, 255).astype(np.uint8), gap(top, top + [0, h - 1]), True)
 

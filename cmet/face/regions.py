@@ -22,7 +22,8 @@ def told_regions(
     codec=None,  # that must have them
 ) -> tuple:  # the same in one order and to two places, without what is 1
     "Factors as an edit keeps them; `CmetError` for a part or a factor that there is not."
-    given = dict(regions)
+    try: given = dict(regions)
+    except (TypeError, ValueError): raise CmetError(f"parts of the face are not {regions!r}", "give pairs of a part and a factor") from None
     for name, k in given.items():
         if name not in PARTS: raise CmetError(f"no part of a face is called '{name}'", f"use {', '.join(PARTS)}")
         try: fine = 0 <= float(k) <= MOST_OF
@@ -51,7 +52,9 @@ def by_region(
 ) -> np.ndarray:  # what the codec's `edit_stream` takes, by halves where it has them
     "The change of a face as it is drawn, each part with its own strength."
     regions, drawn = told_regions(regions, codec), codec.sided(change, track)
-    return (drawn*factors(regions).ravel()).astype(change.dtype) if regions else drawn
+    if not regions: return drawn
+    halves = drawn if drawn.shape[1] == 2*len(AUS) else np.tile(drawn, 2)
+    return (halves*factors(regions).ravel()).astype(change.dtype)
 
 def both_sides(
     change,  # [T, D], or [T, 2D] by halves
