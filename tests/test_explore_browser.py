@@ -101,15 +101,29 @@ def browser(profile, width=1500, height=950, flags=()):
         finally: context.close()
 
 
+SHOWS = "() => document.querySelector('.cmet-after')?.naturalWidth > 10 && document.querySelector('.cmet-fact')"
+KERNELS = "async () => (await fetch('/api/kernels')).json()"
+STANDS = """() => ({prompts: [...document.querySelectorAll('.jp-InputPrompt')].map(p => p.innerText),
+    outputs: [...document.querySelectorAll('.jp-OutputArea-output')].map(o => o.innerText.slice(-800)),
+    kernel: document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status, focus: document.activeElement.className,
+    dialog: document.querySelector('.jp-Dialog')?.innerText, page: document.body.innerText.slice(0, 400)})"""
+
+
 def opened(page, kind, url):
-    "The page once the explorer shows its first picture."
+    "The page once the explorer shows its first picture; where it does not, what stands there instead."
+    said = []
+    page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
+    page.on("pageerror", lambda e: said.append(str(e)))
     page.goto(url, wait_until="commit")  # the page also asks for icons in the net, which need not be there
     if kind == "lab":
+        # JupyterLab calls a notebook idle before its kernel lives, and a cell that is run then may be lost: the server knows better.
+        wait(page, lambda: [(k["execution_state"], k["connections"] > 0) for k in page.evaluate(KERNELS)] == [("idle", True)])
         page.locator(".jp-Notebook .jp-InputArea-editor").first.click()
-        page.wait_for_function("() => document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
         page.keyboard.press("Shift+Enter")
-    page.wait_for_function("() => document.querySelector('.cmet-after')?.naturalWidth > 10 && "
-                           "document.querySelector('.cmet-fact')", timeout=120_000)
+    try: page.wait_for_function(SHOWS, timeout=120_000)
+    except Exception as e:
+        shoot(page, f"{kind}_unopened")
+        raise AssertionError(json.dumps(dict(page.evaluate(STANDS), console=said[-8:]), indent=1)) from e
     return page
 
 
