@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import namedtuple
 from configparser import ConfigParser
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -54,6 +55,29 @@ def tracked():
                          capture_output=True, text=True)
     if run.returncode: pytest.skip("not a git checkout")
     return [ROOT/name for name in run.stdout.split("\0") if name and (ROOT/name).is_file()]
+
+
+# The order of the tests
+
+def test_each_worker_begins_with_long_tests_and_keeps_a_file_together(monkeypatch):
+    import conftest
+    Item = namedtuple("Item", "nodeid unit")
+    items = [Item(f"short{k}", f"short{k}") for k in range(20)] + [Item(f"file{k}", "file") for k in range(3)] + [Item(f"long{k}", f"long{k}") for k in range(5)]
+    monkeypatch.setattr(conftest, "together", lambda item: item.unit)
+    order = conftest.dealt(items, 3, {"file0": 5, "file2": 4} | {f"long{k}": k + 1. for k in range(5)})
+    assert sorted(order) == sorted(items)
+    slices = [[i.nodeid for i in order[a:b]] for a, b in ((0, 9), (9, 18), (18, 28))]  # 28 tests, as xdist counts them off
+    assert [s[:n] for s, n in zip(slices, (3, 3, 2))] == [["file0", "file1", "file2"], ["long4", "long1", "long0"], ["long3", "long2"]]
+    assert all(name.startswith("short") for s, n in zip(slices, (3, 3, 2)) for name in s[n:])
+
+
+def test_the_long_tests_are_tests():
+    "Names in `durations.txt` that no file has any more order nothing."
+    import conftest
+    texts = {p.name: p.read_text("utf-8") for p in Path(__file__).parent.glob("test_*.py")}
+    took = conftest.durations()
+    gone = [n for n in took for file, _, name in [n.removeprefix("tests/").partition("::")] if f"def {name.partition('[')[0]}(" not in texts.get(file, "")]
+    assert len(took) > 100 and not gone
 
 
 # Imports
