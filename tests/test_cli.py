@@ -18,7 +18,7 @@ from cmet.io.media import open_video, write_video
 
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
 HEAVY = "torch funasr mediapipe pandas scipy av matplotlib soundfile opensmile cv2 sklearn skimage".split()
-UNUSED = "matplotlib.pyplot scipy.signal scipy.stats funasr sklearn skimage opensmile transformers yaml papermill IPython".split()
+UNUSED = "torch matplotlib.pyplot scipy.signal scipy.stats funasr sklearn skimage opensmile transformers yaml papermill IPython".split()
 
 
 def cmet(*argv, **more):
@@ -38,7 +38,7 @@ def test_no_heavy_import(module):
 
 
 def test_a_preview_loads_nothing_that_it_does_not_use(tmp_path):
-    "Plotting, and the filters for another rate: three quarters of a second on each start."
+    "Torch, plotting, and the filters for another rate: two seconds on each start."
     code = f"import sys; from cmet.cli import main; main(sys.argv[1:]); print(*[m for m in {UNUSED} if m in sys.modules])"
     argv = ["edit", str(builtin("portrait.mp4")), "-o", str(tmp_path/"x.png"), "--preview", "--vector", "happy"]
     run = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, check=True)

@@ -1,17 +1,19 @@
 "Mappers: a planted map is found, for strangers, at the right size; bad input is refused by name."
 import json
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cmet.core import CmetError, find_data
+from cmet.core import CmetError, builtin, find_data
 from cmet.corpus.corpus import concat, make_corpus
 from cmet.corpus.sampling import check_corpus, hold_out, pools, speaker_scale
 from cmet.mappers.closed_form import retrieval, ridge_path
 from cmet.mappers.registry import MAPPERS, LabelMapper, RidgeMapper, configured, load_mapper, mapper, save_mapper
 from cmet.vectors.vector import Vector, direction
 
+SHIPPED = "whisper", "emotion2vec-large", "transformer"
 EMOTIONS = ("neutral", "happy", "sad", "angry", "fear", "surprised")
 
 
@@ -373,10 +375,43 @@ def test_names():
 
 
 def test_no_torch_needed():
+    "Nor to ask a network."
     import subprocess
     import sys
-    code = "import sys; sys.modules['torch'] = sys.modules['pandas'] = None; import cmet.mappers.registry, cmet.vectors.vector"
+    code = f"""import sys; sys.modules['torch'] = sys.modules['pandas'] = sys.modules['scipy'] = None
+import numpy as np, cmet.vectors.vector
+from cmet.mappers.registry import load_mapper
+from cmet.core import builtin
+for name in {SHIPPED}:
+    m = load_mapper(builtin(f"{{name}}.safetensors"))
+    assert m.predict(np.ones(m.config["widths"][0]), np.zeros((7, 17))).any(), name"""
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def faces():
+    "Action units of the built-in portrait, and of a person where there is one."
+    from cmet.face.mesh import MeshCodec
+    from cmet.io.media import read_video
+    films = [builtin("portrait.mp4"), *(find_data("mead-clips") or Path("none")).glob("W009_front_angry_level3_*.mp4")][:2]
+    return [MeshCodec().encode(read_video(f)[0][:12]) for f in films]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_network_says_in_numpy_what_it_says_in_torch(name, faces):
+    from cmet.transformer import rollout
+    m, g = load_mapper(builtin(f"{name}.safetensors")), np.random.default_rng(0)
+    model, ask, gaps = m.model, m.ask, []
+
+    def both(voice, face):
+        ours, theirs = ask(voice, face), rollout(model, voice, face).numpy() - face
+        gaps.append(abs(ours - theirs).max()/abs(theirs).max())
+        return ours
+    m.ask = both
+    for face in faces:
+        for v in g.normal(size=(5, m.config["widths"][0])): assert m.predict(v, face).any()
+    print(f"{name}: largest difference {max(gaps):.1e} of the largest answer")
+    assert len(gaps) == 5*len(faces) and max(gaps) < 1e-5
 
 
 @pytest.mark.real

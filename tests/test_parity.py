@@ -8,14 +8,17 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from standin import fill, golden
 
 from cmet.align import supcon
-from cmet.core import find_data
-from cmet.transformer import Config, CrossModalTransformer, load_official, published, rollout
+from cmet.core import CmetError, find_data
+from cmet.network import answers, tensors
+from cmet.network import weights as numpy_weights
+from cmet.transformer import Config, CrossModalTransformer, load_official, preset, published, rollout
 
 TOLERANCE = 1e-4
 TOP = "fusion_transformer_encoder"
@@ -176,4 +179,87 @@ def test_golden_supcon():
     z = need("losses")
     worst = gap(supcon(z["visual"], z["speech"], z["labels"]), z["supcon"])
     print(f"losses.npz, supcon: {worst:.1e}")
+    assert worst < TOLERANCE
+
+
+# The formulas in NumPy, which answer in use, and the network in torch, which is trained.
+
+def arrays(model): return {k: x.numpy() for k, x in model.state_dict().items()}
+
+
+def in_use(**sizes):
+    "A network as after a training: nothing in it is a one or a zero by chance."
+    torch.manual_seed(0)
+    model = CrossModalTransformer(preset("small", **sizes)).eval()
+    for k, x in model.state_dict().items():
+        if x.is_floating_point() and x.ndim == 1: x += .3*torch.rand(x.shape) if "var" in k else .2*torch.randn(x.shape)
+    return model
+
+
+def far(model, n, seed=0):
+    "Largest difference between NumPy's answers and torch's to random questions, and the largest answer."
+    c, g = model.config, np.random.default_rng(seed)
+    voice, face = g.normal(size=c.speech).astype(np.float32), g.normal(size=(n, c.face)).astype(np.float32)
+    ours, theirs = answers(numpy_weights(c, arrays(model)), c, voice, face), rollout(model, voice, face).numpy() - face
+    assert ours.dtype == np.float32 and ours.shape == face.shape
+    return abs(ours - theirs).max(), abs(theirs).max()
+
+
+@pytest.mark.parametrize("sizes", [
+    dict(speech=88, face=17), dict(speech=7, face=17, tokenizer="conv"), dict(speech=768, face=10, tokenizer="conv", window=7),
+    dict(speech=1, face=1, tokenizer="conv", width=8, heads=2), dict(speech=30, face=11, tokenizer="conv", width=96, window=1),
+    dict(speech=6373, face=30, heads=1, layers=1)], ids=str)
+@pytest.mark.parametrize("n", [1, 23])
+def test_numpy_answers_as_torch_does(sizes, n):
+    gap, size = far(in_use(**sizes), n)
+    assert gap < 1e-5*size and size > .1
+
+
+def test_numpy_answers_as_torch_does_at_the_published_size(model):
+    gap, size = far(model, 23)
+    print(f"23 frames: largest difference {gap:.1e}, largest answer {size:.2f}")
+    assert gap < 1e-5*size
+
+
+@pytest.mark.parametrize("tokenizer", ["linear", "conv"])
+def test_no_array_of_a_file_is_unread_or_unknown(tokenizer):
+    model = in_use(speech=12, face=6, width=16, feedforward=16, tokenizer=tokenizer)
+    state, c, g = arrays(model), model.config, np.random.default_rng(0)
+    assert tensors(c) == {k: x.shape for k, x in state.items()}
+    asked = g.normal(size=12).astype(np.float32), g.normal(size=(10, 6)).astype(np.float32)
+    before = answers(numpy_weights(c, state), c, *asked)
+    for k, x in state.items():
+        after = answers(numpy_weights(c, state | {k: x + g.random(x.shape).astype(np.float32)}), c, *asked)
+        assert np.array_equal(after, before) == k.endswith("num_batches_tracked"), k
+        with pytest.raises(ValueError, match=f"'{k}' of shape"): numpy_weights(c, state | {k: np.zeros((2, 3, 4, 5), np.float32)})
+        with pytest.raises(ValueError, match=f"no weights '{k}'"): numpy_weights(c, {n: v for n, v in state.items() if n != k})
+    with pytest.raises(ValueError, match="unknown weights 'spare'"): numpy_weights(c, state | {"spare": np.zeros(3)})
+
+
+def test_halves_in_a_file_are_counted_in_full():
+    "Shipped weights are float16; what is made of them is not."
+    model = in_use(speech=12, face=6, width=16, feedforward=16)
+    half = {k: np.float16(x) for k, x in arrays(model).items()}
+    model.load_state_dict({k: torch.from_numpy(x) for k, x in half.items()})
+    gap, size = far(model, 12)
+    assert gap < 1e-5*size and all(x.dtype == np.float32 for x in numpy_weights(model.config, half).values())
+
+
+def test_numpy_refuses_what_torch_refuses():
+    model = in_use(speech=12, face=6, width=16, feedforward=16)
+    w, c, voice, face = numpy_weights(model.config, arrays(model)), model.config, np.zeros(12, np.float32), np.zeros((3, 6), np.float32)
+    for bad in ((voice[:9], face), (voice, face[:0]), (voice, face[:, :5]), (voice*np.nan, face), (voice, face + np.inf)):
+        told = []
+        for ask in (lambda *a: answers(w, c, *a), lambda *a: rollout(model, *a)):
+            with pytest.raises(CmetError) as e: ask(*bad)
+            told.append(str(e.value))
+        assert told[0] == told[1]
+
+
+def test_golden_rollout_in_numpy(model):
+    z, w = need("rollout"), numpy_weights(model.config, arrays(model))
+    voice, face, edited = (np.asarray(z[k], np.float32) for k in ("speech", "face", "edited"))
+    pairs = zip(voice, face, edited) if face.ndim == 3 else [(voice, face, edited)]
+    worst = max(abs(f + answers(w, model.config, v.reshape(-1), f) - e).max() for v, f, e in pairs)
+    print(f"rollout.npz: {worst:.1e}")
     assert worst < TOLERANCE

@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT/"nbs"
-ORDER = ("core io speech face edtalk corpus vectors align transformer train mappers edit evaluate viz explorer experiments cli").split()
+ORDER = ("core io speech face edtalk corpus vectors network align transformer train mappers edit evaluate viz explorer experiments cli").split()
 UPWARD = set()  # (module, module) that may import upward; each with the reason beside it
-LIGHT = "align transformer train vectors mappers edtalk".split()
+LIGHT = "network align transformer train vectors mappers edtalk".split()
 CONTRACT = """from cmet.transformer import CrossModalTransformer, load_official, rollout
 from cmet.train import focal_mse, directional, supcon, info_nce
 from cmet.edtalk import EDTalk, Audio2Lip, lip_mel

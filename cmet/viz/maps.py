@@ -206,12 +206,11 @@ def aligned(
     "Where the transformer's tokenizers put changes of voice and of face."
     import torch
     from torch.nn.functional import normalize
-    if mapper.model is None: mapper.check()
-    scale = {k[6:]: v for k, v in mapper.state.items() if k.startswith("scale.")}
+    model, scale = mapper.model, {k[6:]: v for k, v in mapper.state.items() if k.startswith("scale.")}
     put = lambda x: torch.tensor((np.asarray(x) - scale["centre"])*scale["face"], dtype=torch.float32)
     with torch.no_grad():
-        voice = mapper.model.audio(torch.tensor(speech*scale["speech"], dtype=torch.float32))
-        moved = mapper.model.visual(put(face)) - mapper.model.visual(put(rest))
+        voice = model.audio(torch.tensor(speech*scale["speech"], dtype=torch.float32))
+        moved = model.visual(put(face)) - model.visual(put(rest))
     unit = (normalize(z, dim=-1) for z in (voice, moved))
     return tuple(normalize(z - z.mean(0), dim=-1).numpy() for z in unit)
 
