@@ -56,34 +56,35 @@ def taken(module, path):
             yield from (module + k if k.startswith(".") else k.removeprefix("cmet.") for k in keys)
 
 
-GRAPH = {m: set(taken(m, p)) - {m} for m, p in MODULES.items()}
+@pytest.fixture(scope="module")
+def graph(): return {m: set(taken(m, p)) - {m} for m, p in MODULES.items()}
 
 
-def test_the_graph_is_read():
-    assert {"core", "io.files"} <= GRAPH["io.media"] and "corpus.corpus" in GRAPH["corpus.encode"]
-    assert "vectors.curves" in GRAPH["edit.request"], "imports inside functions count"
-    assert all(n in MODULES for names in GRAPH.values() for n in names), "an import leads nowhere"
+def test_the_graph_is_read(graph):
+    assert {"core", "io.files"} <= graph["io.media"] and "corpus.corpus" in graph["corpus.encode"]
+    assert "vectors.curves" in graph["edit.request"], "imports inside functions count"
+    assert all(n in MODULES for names in graph.values() for n in names), "an import leads nowhere"
     assert {m.split(".")[0] for m in MODULES} == set(ORDER)
 
 
-def test_imports_go_down_only():
+def test_imports_go_down_only(graph):
     rank = {name: i for i, name in enumerate(ORDER)}
-    up = {(m, n) for m, names in GRAPH.items() for n in names if rank[n.split(".")[0]] > rank[m.split(".")[0]]}
+    up = {(m, n) for m, names in graph.items() for n in names if rank[n.split(".")[0]] > rank[m.split(".")[0]]}
     assert up == UPWARD
 
 
-def test_inside_the_kit_a_module_is_taken_not_its_room():
+def test_inside_the_kit_a_module_is_taken_not_its_room(graph):
     "A room's public names are for others: the kit itself takes a name from where it is written."
-    assert {(m, n) for m, names in GRAPH.items() for n in names if n in PACKAGES} == set()
+    assert {(m, n) for m, names in graph.items() for n in names if n in PACKAGES} == set()
 
 
-def test_no_circles():
+def test_no_circles(graph):
     done, way = set(), []
     def visit(m):
         assert m not in way, f"a circle: {' -> '.join([*way[way.index(m):], m])}"
         if m in done: return
         way.append(m)
-        for n in sorted(GRAPH[m]): visit(n)
+        for n in sorted(graph[m]): visit(n)
         done.add(way.pop())
     for m in sorted(MODULES): visit(m)
 
