@@ -3,7 +3,7 @@
 - `make` lines: `make -n` says whether such a target exists and what it would run. (They are run for real by
   whoever runs the tests: `make test` cannot run itself, and `make lab` is in test_frame.)
 - `cmet` lines and the Python block: run for real, with the arguments that the shell makes of them, in a folder that holds a copy of
-  `data/`, its portrait cut to a second; of the lines `cmet demo` also begins as it would with the reader.
+  `data/`, its portrait cut to a second; for `cmet demo` the script is asked, which the wheel's test runs whole.
 - `pip install` lines: the same packages as the Makefile installs; where make has made the environment, pip is
   asked (`--dry-run`) and must find nothing left to install. PyTorch's index is a public address, not asked.
 - Windows lines: only compared with those of the other block; there is no Windows here.
@@ -106,26 +106,10 @@ def test_cmet(line, folder):
 
 
 def test_cmet_demo(folder):
-    "Eight faces that differ, in a video with sound and in a picture."
-    import numpy as np
-    from PIL import Image
-
-    from cmet.core import EMOTIONS
-    from cmet.io.media import open_video, read_audio
+    "The script that the reader's shell finds knows it. What it makes is looked at in test_wheel; the notebook of it makes it from the clone."
     assert "cmet demo" in lines("cmet")
-    run = reader(["bash", "-c", "cmet demo"], folder)
-    assert run.returncode == 0 and run.stderr == "", run.stderr
-    video, picture = folder/"out"/"demo.mp4", folder/"out"/"demo.png"
-    assert "out/demo.mp4" in run.stdout and "out/demo.png" in run.stdout
-    source = open_video(video)
-    assert source.has_audio and source.n_frames > 25 and np.abs(read_audio(video)).max() > .01
-    frame = next(source.frames())
-    h, w = frame.shape[0]//2, frame.shape[1]//4
-    faces = [frame[r*h:(r + 1)*h, c*w:(c + 1)*w].astype(float) for r in (0, 1) for c in range(4)]
-    assert len(faces) == len(EMOTIONS)
-    gaps = [np.abs(a[40:] - b[40:]).mean() for i, a in enumerate(faces) for b in faces[:i]]
-    assert min(gaps) > .2, "every emotion looks different"
-    assert np.asarray(Image.open(picture)).shape[1] > 8*w
+    run = reader(["bash", "-c", "cmet demo --help"], folder)
+    assert run.returncode == 0 and "usage: cmet demo" in run.stdout and run.stderr == "", run.stderr
 
 
 def test_python(folder):

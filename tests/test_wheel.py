@@ -157,9 +157,26 @@ def test_help_and_edit_in_an_empty_folder(alone):
 
 
 def test_demo(alone):
+    "Eight faces that differ, in a video with sound and in a picture."
+    import numpy as np
+    from PIL import Image
+
+    from cmet.core import EMOTIONS
+    from cmet.io.media import open_video, read_audio
     run = cmet(alone, "demo")
-    assert run.returncode == 0, run.stderr
-    assert (alone[1]/"out"/"demo.mp4").stat().st_size > 500_000 and (alone[1]/"out"/"demo.png").stat().st_size > 500_000
+    assert run.returncode == 0 and run.stderr == "", run.stderr
+    video, picture = (alone[1]/"out"/name for name in ("demo.mp4", "demo.png"))
+    assert "out/demo.mp4" in run.stdout and "out/demo.png" in run.stdout
+    assert video.stat().st_size > 500_000 and picture.stat().st_size > 500_000
+    source = open_video(video)
+    assert source.has_audio and source.n_frames > 25 and np.abs(read_audio(video)).max() > .01
+    frame = next(source.frames())
+    h, w = frame.shape[0]//2, frame.shape[1]//4
+    faces = [frame[r*h:(r + 1)*h, c*w:(c + 1)*w].astype(float) for r in (0, 1) for c in range(4)]
+    assert len(faces) == len(EMOTIONS)
+    gaps = [np.abs(a[40:] - b[40:]).mean() for i, a in enumerate(faces) for b in faces[:i]]
+    assert min(gaps) > .2, "every emotion looks different"
+    assert np.asarray(Image.open(picture)).shape[1] > 8*w
 
 
 def talk(site, folder):
