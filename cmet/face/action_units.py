@@ -201,7 +201,7 @@ class Rig:
 
     def move(self, intensity):  # [..., 17] on OpenFace's scale, or [..., 34] by halves -> [..., 468, 2]
         a = np.asarray(intensity)/FULL
-        return np.tensordot(a, self.fields if a.shape[-1] == len(AUS) else self.halves, 1)
+        return np.einsum("...k,kvd->...vd", a, self.fields if a.shape[-1] == len(AUS) else self.halves)  # BLAS's threads would wait turning
 
 # %% ../../nbs/30_face/20_action_units.ipynb #20_action_units-rig-014
 def drawn(

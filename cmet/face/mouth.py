@@ -127,8 +127,8 @@ def between(
 ):  # (x [h, w] in the frame of the mouth, v [h, w], soft mask [h, w])
     "Where every pixel of a box lies in a gap."
     x0, y0, x1, y1 = box
-    grid = np.stack(np.meshgrid(np.arange(x0, x1), np.arange(y0, y1)), -1) - to.origin
-    x, y = grid@to.axes[0], grid@to.axes[1]
+    right, below = np.arange(x0, x1) - to.origin[0], np.arange(y0, y1)[:, None] - to.origin[1]
+    x, y = (a*right + b*below for a, b in to.axes)
     top, low = np.interp(x, to.x, to.top), np.interp(x, to.x, to.low)
     soft = max(1., .02*(to.x[-1] - to.x[0]))  # pixels from lip to gap
     edge = lambda d: np.clip(d/soft + .75, 0, 1)  # what no lip covers any more is filled all but altogether

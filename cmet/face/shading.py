@@ -113,7 +113,7 @@ class Shade:
 
     def gain(self, intensity):  # [17], or [34] by halves -> (float32 [256, 256], layout, walls), as `warp` takes it
         pull = np.asarray(intensity, np.float32).clip(0)  # a muscle let go does not un-fold smooth skin
-        log = [np.tensordot(half/FULL, self.textures, 1) for half in pull.reshape(-1, len(AUS))]
+        log = [np.einsum("k,khw->hw", half/FULL, self.textures) for half in pull.reshape(-1, len(AUS))]
         if len(log) == 2:
             log = sides((np.arange(CANVAS)[:, None] - MIDDLE[0])/SCALE)[:, None].astype(np.float32)*log
         return bounded(sum(log)), self.layout, self.walls
