@@ -139,6 +139,21 @@ def test_a_wish_that_fails_takes_back_only_itself(material, tmp_path):
     e.live.close()
 
 
+def test_a_wish_from_before_its_mapper_was_open_is_shown_as_it_is_drawn(material, tmp_path):
+    "Two things wished at once: a mapper that knows other emotions, and then a face of one frame, which has no 36th."
+    e, wishes = Explorer(folder=tmp_path), []
+    e.wait()
+    e.live.put = wishes.append
+    e.put(mapper="neighbour", frame=35)
+    e.settings.upload.got([("me.png", material["bad voices"]["me.png"])])
+    for wish in wishes:
+        for result in e._look(wish): e._show(result)
+    assert e.names != tuple(dict(wishes[0].weights)) and len(e.view.clip) == 1
+    assert e.state == e.view.wish and e.state.frame == 0
+    check(e, Scene())
+    e.live.close()
+
+
 def test_the_browser_is_told_last_what_the_state_says(tmp_path):
     "While a hand's number arrives, the worker puts all controls back to the state it has just drawn: no slider may go on showing that."
     e = Explorer(folder=tmp_path)
