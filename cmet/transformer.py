@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TOP', 'BLOCK_KEYS', 'FILES', 'dropped', 'Dropout', 'attend', 'Block', 'sinusoids', 'CrossModalTransformer', 'start',
            'check_shapes', 'rollout', 'prefixes', 'published', 'load_official', 'save_pretrained', 'read_card',
-           'from_pretrained', 'PRESETS', 'Config', 'preset']
+           'from_pretrained']
 
 # %% ../nbs/60_method/20_transformer.ipynb #20_transformer-002
 import json
@@ -23,9 +23,7 @@ from .align import AudioTokenizer, VisualTokenizer
 from .core import CmetError, sha256
 from .io.files import atomic_folder
 from .io.tensors import load_published, unwrap
-from .network import PRESETS, Config, check_sequence, preset
-
-_all_ = ["PRESETS", "Config", "preset"]
+from .network import Config, check_sequence, preset
 
 # %% ../nbs/60_method/20_transformer.ipynb #20_transformer-layers-016
 def dropped(x, p:float):
