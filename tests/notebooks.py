@@ -6,6 +6,7 @@ nbdev_test runs half of all notebooks in one process after the other, so that on
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 
@@ -26,8 +27,9 @@ def files(*parts):
 
 
 def test(path):
-    from nbdev.test import test_nb
-    passed, _ = test_nb(Path(path), skip_flags=CONFIG.tst_flags.split(), basepath=CONFIG.config_path)
+    import nbdev.test
+    nbdev.test.CaptureShell = partial(nbdev.test.CaptureShell, mpl_format="png")  # as a kernel draws; else twice as wide and high
+    passed, _ = nbdev.test.test_nb(Path(path), skip_flags=CONFIG.tst_flags.split(), basepath=CONFIG.config_path)
     spent = sum(sum(getrusage(who)[:2]) for who in (RUSAGE_SELF, RUSAGE_CHILDREN))
     print(f"CPU {spent:.1f}", flush=True)
     sys.exit(not passed)
