@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
@@ -156,6 +156,7 @@ class Grid:
     runs: list  # of dicts: all parameters of one run
     about: str = ""
     report: tuple = ()  # (Template, parameters), or nothing
+    settings: dict = field(default_factory=dict)  # parameters that replaced the file's
 
 # %% ../../nbs/97_experiments/10_grids.ipynb #10_grids-016
 KEYS = {"template": str, "about": str, "parameters": dict, "cases": list, "report": dict}
@@ -194,4 +195,4 @@ def read_grid(
     if report:
         book = find(str(report.pop("template", "../report.ipynb")))
         report = book, fill(book, report | {"grid": Path(path).stem, "about": told.get("about", "")})
-    return Grid(Path(path).stem, template, list(once.values()), told.get("about", ""), tuple(report))
+    return Grid(Path(path).stem, template, list(once.values()), told.get("about", ""), tuple(report), plain(own))

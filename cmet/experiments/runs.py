@@ -21,11 +21,10 @@ from pathlib import Path
 
 import cmet
 from ..core import CmetError, builtin, silent
-from .grids import Grid, Template, plain, read_grid, read_template
+from .grids import Grid, Template, read_grid, read_template
 from ..io.claims import Taken, claimed, listed, owned
 from ..io.files import atomic, make_folder
 from ..io.jobs import each
-from ..io.settings import read_settings
 from ..io.limits import read_json
 
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-005
@@ -193,11 +192,11 @@ def _other_code(jobs) -> int:
         except CmetError: return None
     return sum(known(j["folder"]) != now for j in jobs)
 
-def _plan_work(jobs, folder, plan, settings) -> tuple:  # (jobs to do, names of all)
+def _plan_work(jobs, folder, plan) -> tuple:  # (jobs to do, names of all)
     "Write down what belongs to the grid, and leave out what is done."
     done = [j for j in jobs if _state(j["folder"]) == "done"]
     ids = [Path(j["folder"]).name for j in jobs]
-    write_json(folder/f"{plan.name}.json", dict(grid=plan.name, about=plan.about, settings=settings, runs=ids))
+    write_json(folder/f"{plan.name}.json", dict(grid=plan.name, about=plan.about, settings=plan.settings, runs=ids))
     if other := _other_code(done):
         warnings.warn(f"{other} of {len(done)} finished runs come from another state of the kit's code; "
                       "delete their folders to run them again", stacklevel=3)
@@ -232,11 +231,11 @@ def _list(folder:Path, name:str) -> dict:
     except CmetError: return {}
     return told if isinstance(told, dict) and {"grid", "runs"} <= set(told) else {}
 
-def _named(plan:Grid, folder:Path, settings:dict) -> Grid:
+def _named(plan:Grid, folder:Path) -> Grid:
     "The grid, under a name of its own where its own name is that of runs with other settings."
     told = _list(folder, plan.name)
-    if not told or told.get("settings", {}) == settings: return plan
-    mark = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
+    if not told or told.get("settings", {}) == plan.settings: return plan
+    mark = hashlib.sha256(json.dumps(plan.settings, sort_keys=True).encode()).hexdigest()[:6]
     return replace(plan, name=f"{plan.name}-{mark}")
 
 @contextmanager
@@ -270,11 +269,10 @@ def run_grid(
 ) -> Outcome:  # `CmetError` for a grid that cannot be run, and at the end if runs failed
     "Run what a grid says and has not been run yet, then its report."
     start, plan, folder = time.perf_counter(), read_grid(grid, settings), make_folder(out)
-    settings = plain(read_settings(settings))
-    plan = _named(plan, folder, settings)
+    plan = _named(plan, folder)
     with _alone(folder, plan.name, force):
         jobs = _jobs(plan, folder)
-        todo, ids = _plan_work(jobs, folder, plan, settings)
+        todo, ids = _plan_work(jobs, folder, plan)
         failed = _run_all(jobs, todo, plan.name, workers or os.cpu_count(), engine, progress)
         report = _finish(plan, folder, jobs, failed)
     return Outcome(plan, folder, ids, len(todo), time.perf_counter() - start, report)
