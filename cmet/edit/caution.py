@@ -23,12 +23,12 @@ def listened(
     "What a request sounds like to its mapper, and what is doubtful about it."
     n = 1 if to is None else len(to)
     chances = mapper.ear.chances(np.asarray(v, np.float64), n, guessed)
-    ranked = sorted(chances.items(), key=lambda c: -c[1])
-    out = dict(heard={e: round(p, 3) for e, p in ranked[:3]}, clips=0 if to is None else n, neutral="bank" if to is None else
+    ranked = [(e, round(p, 3)) for e, p in sorted(chances.items(), key=lambda c: -c[1])]  # once: line and note name the same share
+    out = dict(heard=dict(ranked[:3]), clips=0 if to is None else n, neutral="bank" if to is None else
                "guessed" if guessed else "given")
     if to is None: return out | dict(sure=None, cautions=_by_name(ranked))
     far = float(np.median(mapper.ear.unlike(to)))
-    out |= dict(sure=round(ranked[0][1], 3), unlike=round(far, 2))
+    out |= dict(sure=ranked[0][1], unlike=round(far, 2))
     return out | dict(cautions=_by_sound(ranked, n, rest if guessed else "", far, mapper.config.get("strange", STRANGE)))
 
 def _by_name(ranked) -> list:
@@ -43,7 +43,7 @@ def _by_sound(ranked, n, rest, far, strange) -> list:
     more += [rest] if rest else []
     remedy = "give " + ", or ".join(more) if more else "give speech that shows the emotion more clearly"
     out = []
-    if far > strange: out.append(f"the sound is unlike the voices this mapper knows ({far:.1f} where {strange:.1f} is much): if it is music, noise, a synthesiser "
+    if far > strange: out.append(f"the sound is unlike the voices this mapper knows ({far:.2f} where more than {strange:.2f} is much): if it is music, noise, a synthesiser "
                                  "or several people at once, give clean speech of one person")
     if first == "neutral": out.append(f"the speech sounds neutral ({p:.0%}); what is shown is the trace of {second} ({q:.0%}) in it: {remedy}")
     elif p < SURE: out.append(f"no clear emotion: {first} ({p:.0%}) or {second} ({q:.0%}): {remedy}")
