@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LABEL', 'MOST', 'PARTS', 'EMBEDDED', 'versions', 'provenance', 'doubted', 'counted', 'shared', 'find_face',
-           'heard_lips', 'face_change', 'Shown', 'save_edit', 'Request', 'put_on', 'edit_video']
+           'give_back', 'heard_lips', 'face_change', 'Shown', 'save_edit', 'Request', 'put_on', 'edit_video']
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-002
+import ctypes
 import json
 import warnings
 from base64 import b64encode
@@ -104,6 +105,10 @@ def find_face(codec, source, bar):
         return codec.track(counted(source.frames(), bar, "1/2 find the face"))
     bar.update(source.n_frames)
     return track.repeat(source.n_frames)
+
+def give_back():
+    "Memory that the first pass has freed goes back to the system; the C library would keep it."
+    with suppress(AttributeError, OSError, TypeError): ctypes.CDLL(None).malloc_trim(0)  # glibc's alone
 
 def heard_lips(sound, codec) -> np.ndarray|None:  # [n, 20], 25 in a second; None without a sound
     "Lip coefficients of a recording; `CmetError` where the codec cannot use them, or Audio2Lip is not here."
@@ -213,6 +218,7 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
     shown = dict(unit="frame", leave=False, disable=None if progress else True)  # None: no terminal
     with claimed(out, new=not force), tqdm(total=total, **shown) as bar:
         track, gain = find_face(codec, source, bar), None
+        give_back()
         if request.lip is not None: track = track.speaking(request.lip, source.fps)
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
         if request.gain is not None: delta, gain = request.gain.applied(delta, source.fps)

@@ -104,7 +104,9 @@ class VideoSource:
 
     def frames(self):  # generator of uint8 [H, W, 3], RGB
         "The frames from the first to the last; call it again to start again."
-        if self.still is None: return ahead(_decode(self.path, self.clock))
+        if self.still is None:
+            decoded = _decode(self.path, self.clock)
+            return decoded if self.size[0]*self.size[1] > MANY else ahead(decoded)
         return (self.still.copy() for _ in range(self.n_frames))
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-010
@@ -175,8 +177,8 @@ def read_video(
 def _picture_out(container, size, fps, pixel=Fraction(1)):
     "A stream for pictures of `size` (width, height) in an mp4 under construction."
     fine, many = "mbtree=0:partitions=i8x8,i4x4:aq-mode=2:chroma-qp-offset=-3", size[0]*size[1] > MANY
-    fine += ":bframes=0"*many + ":subme=1"*(size[0]*size[1] > MANY//8)
-    quality = {"crf": "11.5" if many else "12", "preset": "veryfast", "threads": "2", "x264-params": fine}
+    fine += ":bframes=0:subme=0" if many else ":subme=1"*(size[0]*size[1] > MANY//8)
+    quality = {"crf": "11.5" if many else "12", "preset": "veryfast", "threads": "1" if many else "2", "x264-params": fine}
     stream = container.add_stream("libx264", rate=fps, options=quality)
     stream.width, stream.height = size
     stream.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
@@ -264,6 +266,7 @@ def write_video(
     frames = iter(frames)
     if (first := next(frames, None)) is None: raise CmetError(f"no frames for '{path}'", "give at least one")
     frames, size = chain([first], frames), first.shape[1::-1]
+    del first  # large pictures are not kept for their size
     clock = read_clock(sound) if sound else None
     with atomic(path) as temp:
         with (opened(sound, "sound") if sound else nullcontext()) as source, new_mp4(temp) as container:
