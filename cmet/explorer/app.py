@@ -18,14 +18,14 @@ import ipywidgets as w
 
 from ..core import CmetError
 from ..edit.caution import listened
-from .export import make, new_name
+from .export import Cancelled, make, new_name
 from .map import Map
 from .panels import Output, Parts, Presets, Settings, Voices, code
 from .preview import PORTRAIT, Scene, View, Wish
 from .upload import Uploads, example_faces
 from .voices import balanced, preset, read_preset, read_weights, spell, voice_name
 from .widgets import STYLE, Bars, Emotions, Faces, Names, note, tell
-from .worker import Cancelled, Latest
+from .worker import Latest
 from ..face.action_units import AUS
 from ..face.regions import both_sides, told_regions
 from ..io.files import atomic, make_folder

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['SHAPES', 'SHAPE_OF', 'free_name', 'new_name', 'save_png', 'save_gif', 'openface_table', 'save_units', 'arkit',
-           'save_arkit', 'whole', 'save_film', 'make']
+           'save_arkit', 'Cancelled', 'Progress', 'whole', 'save_film', 'make']
 
 # %% ../../nbs/95_explorer/30_export.ipynb #30_export-002
 import json
 import re
+import threading
+import time
 import warnings
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -21,7 +23,6 @@ from ..core import CmetError
 from ..edit.pipeline import counted, doubted, face_change, find_face, provenance, save_edit
 from ..evaluate.judges import BLENDSHAPES
 from .preview import full
-from .worker import Progress
 from ..face.action_units import AUS, FULL
 from ..face.regions import both_sides, by_region
 from ..io.claims import Taken, claimed
@@ -129,6 +130,29 @@ def save_arkit(path, face, fps:float, title:str="") -> Path:  # face: [T, 17]
     text = json.dumps(story, indent=1, ensure_ascii=False)[:-2] + f',\n "weightMat": [\n{lines}\n]}}\n'
     with atomic(path) as temp: temp.write_text(text, encoding="utf-8")
     return Path(path)
+
+# %% ../../nbs/95_explorer/30_export.ipynb #30_export-035
+class Cancelled(Exception):
+    "The user has changed their mind."
+
+class Progress:
+    "A bar as `edit` wants it, which tells a function how far the work is, and stops it on demand."
+    def __init__(self,
+        total:int,  # steps of the whole work
+        tell,  # function: (share from 0 to 1, text)
+        pause:float=.1,  # seconds between two reports
+    ):
+        self.total, self.tell, self.pause = max(1, total), tell, pause
+        self.n, self.text, self.last, self.stopped = 0, "", 0., threading.Event()
+
+    def set_description(self, text): self.text = text
+    def stop(self): self.stopped.set()
+    def update(self, n=1):
+        if self.stopped.is_set(): raise Cancelled
+        self.n += n
+        if time.monotonic() - self.last < self.pause and self.n < self.total: return
+        self.last = time.monotonic()
+        self.tell(min(1., self.n/self.total), self.text)
 
 # %% ../../nbs/95_explorer/30_export.ipynb #30_export-023
 def whole(source, codec, voice, vector, strength:float, bar, regions=()):  # source: VideoSource, voice: Voice
