@@ -32,16 +32,11 @@ def edit(args):
     words = {k: getattr(args, k) for k in WORDS} | {"force": args.force, "regions": read_settings(args.regions)}
     if not args.preview and Path(args.video).is_dir(): return _edit_all(args, words)
     if args.preview: return _look(args, words)
+    from cmet.edit.caution import standing
     from cmet.edit.pipeline import edit_video
     out = edit_video(args.video, args.out, **words)
-    doubt = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["doubt"]
-    if doubt: print(doubt["says"])
-    print(f"{out}: the edited video{_standing(args)}\n{out.with_suffix('.json')}: what made it")
-
-def _standing(args):  # who gives a picture and a recording expects it to talk
-    from cmet.io.media import open_video
-    if args.lips or (source := open_video(args.video)).still is None: return ""
-    return f", {float(source.n_frames/source.fps):g} s of one picture without sound: the face holds what was heard, it does not talk"
+    if doubt := json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["doubt"]: print(doubt["says"])
+    print(f"{out}: the edited video{standing(args.video, args.lips)}\n{out.with_suffix('.json')}: what made it")
 
 def _look(args, words):
     from PIL import Image
