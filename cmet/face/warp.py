@@ -43,7 +43,7 @@ def paint(
     "Which triangle each pixel shows."
     seen = np.full(shape, -1, np.int16)
     fixed = np.round(corners*32).astype(np.int32)  # five binary places for OpenCV
-    for i in order: cv2.fillConvexPoly(seen, fixed[i], float(i), cv2.LINE_8, 5)
+    for i, corners in zip(order, fixed[order]): cv2.fillConvexPoly(seen, corners, float(i), cv2.LINE_8, 5)
     whole = (seen >= 0).view(np.uint8)
     closed = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     if (cracks := cv2.findNonZero(closed - whole)) is not None:  # few: cheaper one by one than a dilation of everything
@@ -72,9 +72,10 @@ def origin(
     for (a, b, c), place in zip(np.concatenate([M, ASIDE])[k].transpose(1, 2, 0), out):
         np.multiply(along(np.float32(a)), x, out=place)
         place += along(np.float32(a*at[0] + b*y + c))
-    if source is not None and (steep := np.append(np.abs(M[:, :, :2]).max((1, 2)) > STEEP, False)[k]).any():
-        j = seen[far := along(steep)]
-        out[:, far] = out[:, far].clip(source.min(1)[j].T, source.max(1)[j].T)
+    if source is not None and len(steep := np.flatnonzero(np.append(np.abs(M[:, :, :2]).max((1, 2)) > STEEP, False)[k])):
+        far = np.concatenate([np.arange(first[s], first[s] + n[s]) for s in steep])  # some tens: a mask of all takes as long as the rest
+        flat, j = out.reshape(2, -1), np.repeat(k[steep], n[steep])
+        flat[:, far] = flat[:, far].clip(source.min(1)[j].T, source.max(1)[j].T)
     return out
 
 def fetch(
