@@ -49,7 +49,7 @@ def _edit_all(args, words):
     told = edit_folder(args.video, args.out, **words)
     lost, had = told["lost"], f", {told['had']} were there already"*bool(told["had"])
     if told["says"]: print(told["says"])
-    print(f"{args.out}: {told['made']} edited videos{had}")
+    print(f"{args.out}: {told['made']} edited video{'s'*(told['made'] != 1)}{had}")
     names = ", ".join([name for name, _ in lost[:5]] + ["…"]*(len(lost) > 5))
     if lost: print(f"{args.out}.rejected.csv: {len(lost)} files set aside, with reasons: {names}")
 

@@ -67,4 +67,4 @@ def standing(
     from cmet.io.media import open_video
     source = open_video(video)
     if source.still is None or lips: return ""
-    return f", {float(source.n_frames/source.fps):g} s of one picture without sound: the face holds what was heard, it does not talk"
+    return f", {float(source.n_frames/source.fps):g} s of one picture, without sound: the face shows the emotion and does not talk"
