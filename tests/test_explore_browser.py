@@ -315,7 +315,13 @@ def test_a_journey(kind, tmp_path):
 
 
 def bring(page, button, *paths):
-    with page.expect_file_chooser() as chosen: page.get_by_role("button", name=button).click()
+    from playwright.sync_api import TimeoutError
+    for again in range(6):  # a message that appears under the hand moves the button away: a hand presses it again
+        try:
+            with page.expect_file_chooser(timeout=15_000) as chosen: page.get_by_role("button", name=button).click()
+            break
+        except TimeoutError:
+            if again == 5: raise
     chosen.value.set_files([str(p) for p in paths])
 
 
