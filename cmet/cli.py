@@ -30,13 +30,12 @@ WORDS = "to frm vector curve mapper codec encoder strength corpus lips face foll
 def edit(args):
     "`cmet edit`: put the emotion of some speech on a talking face, or on a folder of them."
     words = {k: getattr(args, k) for k in WORDS} | {"force": args.force, "regions": read_settings(args.regions)}
-    if not args.preview and Path(args.video).is_dir(): return _edit_all(args, words)
+    if Path(args.video).is_dir(): return _edit_all(args, words)
     if args.preview: return _look(args, words)
-    from cmet.edit.caution import standing
     from cmet.edit.pipeline import edit_video
     out = edit_video(args.video, args.out, **words)
     if doubt := json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["doubt"]: print(doubt["says"])
-    print(f"{out}: the edited video{standing(args.video, args.lips)}\n{out.with_suffix('.json')}: what made it")
+    print(f"{out}: the edited video\n{out.with_suffix('.json')}: what made it")
 
 def _look(args, words):
     from PIL import Image
@@ -46,10 +45,10 @@ def _look(args, words):
 
 def _edit_all(args, words):
     from cmet.edit.batch import edit_folder
-    told = edit_folder(args.video, args.out, **words)
+    told, what = edit_folder(args.video, args.out, look=args.preview, **words), "preview" if args.preview else "edited video"
     lost, had = told["lost"], f", {told['had']} were there already"*bool(told["had"])
     if told["says"]: print(told["says"])
-    print(f"{args.out}: {told['made']} edited video{'s'*(told['made'] != 1)}{had}")
+    print(f"{args.out}: {told['made']} {what}{'s'*(told['made'] != 1)}{had}")
     names = ", ".join([name for name, _ in lost[:5]] + ["…"]*(len(lost) > 5))
     if lost: print(f"{args.out}.rejected.csv: {len(lost)} files set aside, with reasons: {names}")
 
@@ -77,7 +76,7 @@ def edit_arguments(p):
         help="how much of it: 1 is natural, 0 none (default 1); several: side by side in one video")
     add("--part", dest="regions", nargs="+", action="extend", metavar="PART=K",
         help="a part by itself: brows, eyes, mouth, left or right times K, 0 to 2: mouth=0")
-    add("--preview", action="store_true", help="write only a picture, OUT.png: a few moments, before and after")
+    add("--preview", action="store_true", help="write only a picture, OUT.png, or of a folder one each: a few moments, before and after")
     add("--follow", action="store_true", help="let it come and go with the speech of --to, one recording")
     add("--mapper", default="auto", metavar="M",
         help=Listed("from speech to face: auto (made from people), studio (synthetic), cmet-official, a .safetensors of "

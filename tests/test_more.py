@@ -59,9 +59,46 @@ def test_a_preview_is_a_picture_and_no_video(talk, words):  # noqa: F811
     assert out == talk.parent/"x.png" and not (talk.parent/"x.mp4").exists() and words["codec"].__class__ is Toy
     picture = Image.open(out)
     assert picture.info["Comment"] == LABEL and picture.width > 3*FACE.shape[1] and picture.height > 3*FACE.shape[0], "unedited and both strengths, three moments"
-    before = out.read_bytes()
-    with pytest.raises(CmetError, match="exists"): preview(talk, talk.parent/"x.mp4", **words)
-    assert out.read_bytes() == before and preview(talk, out, **words, force=True) == out and out.read_bytes() != before
+
+
+def test_a_look_is_repeated_freely_and_replaces_only_a_look(talk, words):  # noqa: F811
+    first = preview(talk, talk.parent/"x.mp4", **words).read_bytes()
+    again = preview(talk, talk.parent/"x.mp4", **words, strength=2)
+    assert again.read_bytes() != first
+    for mine in "x.png", "y.png":  # one's own picture, and what only has the ending
+        (Image.fromarray(FACE).save if mine == "x.png" else lambda p: p.write_text("mine"))(talk.parent/mine)
+        kept = (talk.parent/mine).read_bytes()
+        with pytest.raises(CmetError, match="exists"): preview(talk, talk.parent/mine, **words)
+        assert (talk.parent/mine).read_bytes() == kept
+        assert preview(talk, talk.parent/mine, **words, force=True).read_bytes() != kept
+
+
+def test_a_folder_is_looked_at(films, words):
+    "One strip for each video; the same look again has nothing to do, another one replaces it, and a picture of one's own stays."
+    out = films.parent/"out"
+    told = edit_folder(films, out, look=True, **words)
+    assert (told["made"], [name for name, _ in told["lost"]]) == (2, ["bad.mp4"])
+    assert {p.relative_to(out).as_posix() for p in everything(out)} == {"a.png", "deep/b.png"}
+    before = everything(out)
+    assert edit_folder(films, out, look=True, **words)["had"] == 2 and everything(out) == before
+    assert edit_folder(films, out, look=True, **words, strength=2)["made"] == 2 and everything(out).keys() == before.keys()
+    Image.fromarray(FACE).save(out/"a.png")
+    before = everything(out)
+    with pytest.raises(CmetError, match="exists"): edit_folder(films, out, look=True, **words)
+    assert everything(out) == before
+
+
+def test_a_picture_that_will_not_talk_says_so_everywhere(films, words):
+    "The edit, the preview and the folder; with lips of its own it talks."
+    from cmet.edit.caution import standing
+    from cmet.io.media import open_video
+    still = films/"deep"/"b.png"
+    for make in (lambda: edit_video(still, films.parent/"b.mp4", **words), lambda: preview(still, films.parent/"b.png", **words),
+                 lambda: edit_folder(films, films.parent/"out", **words), lambda: edit_folder(films, films.parent/"looks", look=True, **words)):
+        with pytest.warns(UserWarning) as caught: make()
+        assert sum("3 s without sound: the face shows the emotion and does not talk" in str(w.message) for w in caught) == 1
+    assert any("does not talk" in note for note in json.loads((films.parent/"b.json").read_text())["notes"])
+    assert standing(open_video(still), "me.wav") == standing(open_video(films/"a.mp4")) == []
 
 
 def test_a_preview_looks_at_the_face():
@@ -142,9 +179,9 @@ def test_folders_that_cannot_be(films, words, tmp_path):
 
 
 def test_the_command(films, capsys):
-    "Bad requests on a folder end with one line and leave nothing; a preview is of one video."
+    "Bad requests on a folder end with one line and leave nothing."
     before = everything(films.parent)
-    for argv in (["--preview"], ["--strength", "1", "x"], ["--strength", "9"]):
+    for argv in (["--preview", "--strength", "9"], ["--strength", "1", "x"], ["--strength", "9"]):
         assert main(["edit", str(films), "--vector", "happy", "-o", str(films.parent/"o"), *argv]) == 2
         assert capsys.readouterr().err.count("\n") == 1
     assert everything(films.parent) == before and not (films.parent/"o").exists()

@@ -18,6 +18,7 @@ import numpy as np
 import cmet
 from ..core import CmetError, sha256
 from .pipeline import Request, put_on
+from .previews import mark_in, mark_of, strip
 from ..io.claims import claimed, remove
 from ..io.files import atomic, check_name, check_output, make_folder, walk
 from ..io.media import STILLS, open_video
@@ -25,16 +26,16 @@ from ..io.media import STILLS, open_video
 # %% ../../nbs/80_edit/70_batch.ipynb #70_batch-028
 FILMS = STILLS | {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"}
 
-def _plan(folder, out) -> dict:  # video -> the mp4 to write
+def _plan(folder, out, ending) -> dict:  # video -> the file to write
     "Which videos, and what becomes of each."
     folder, out = check_name(folder, "folder"), Path(os.path.abspath(check_name(out, "folder")))
-    if out.exists() and not out.is_dir() or out.suffix.lower() == ".mp4":
+    if out.exists() and not out.is_dir() or out.suffix.lower() in (".mp4", ".png"):
         raise CmetError(f"video '{folder}' is a folder, and output '{out.name}' is not", "name one video, or give -o the name of a folder")
     if out == Path(os.path.abspath(folder)): raise CmetError("the output folder is the input's", "choose another name")
     ours = lambda p: out in Path(os.path.abspath(p)).parents  # results of an earlier run, where OUT lies in FOLDER
     found = [p for p in walk(folder) if p.suffix.lower() in FILMS and not ours(p)]
     if not found: raise CmetError(f"no videos in folder '{folder}'", "name a folder of mp4, mov, mkv or webm files, or of pictures")
-    plan = {p: out/p.relative_to(folder).with_suffix(".mp4") for p in found}
+    plan = {p: out/p.relative_to(folder).with_suffix(ending) for p in found}
     for p, same in zip(plan, plan.values()):
         if (twin := next(q for q, o in plan.items() if o == same)) != p:
             raise CmetError(f"'{twin}' and '{p}' would both become '{same.name}'", "rename one of them")
@@ -43,12 +44,18 @@ def _plan(folder, out) -> dict:  # video -> the mp4 to write
 def made(request:Request, video, path) -> bool:  # request: heard
     "Is the edit that would be written there already there, whole?"
     try:
+        if path.suffix == ".png": return mark_in(path) == mark_of(request, open_video(video))
         story = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         source = open_video(video)
         wanted = json.loads(json.dumps(request.story(source, [np.zeros((1, request.codec.dim))]*len(request.strengths))))
         for s in story, wanted: del s["codec"]["mean_change"]
         return {k: story[k] for k in wanted} == wanted and story["output"]["sha256"] == sha256(path)
     except (CmetError, OSError, ValueError, LookupError, TypeError): return False
+
+def _taken(path) -> bool:
+    "Is there something that must not be replaced unasked? A preview may be."
+    if path.suffix == ".png": return path.exists() and mark_in(path) is None
+    return path.exists() or path.with_suffix(".json").exists()
 
 def _refuse(out, table) -> None:
     "A table of that name that is not ours."
@@ -65,7 +72,8 @@ def _one(request, video, path, name, force, progress):  # -> reason, or None
         try:
             source = open_video(video)
             make_folder(path.parent)
-            put_on(request, source, check_output(path, [video], force, also=(".json",)), force, progress)
+            if path.suffix == ".png": strip(request, source, check_output(path, [video], True, ending=".png"), force)
+            else: put_on(request, source, check_output(path, [video], force, also=(".json",)), force, progress)
         except CmetError as e: return e.cause
     for w in caught:  # of the kit's own, not of its libraries
         if w.category is UserWarning and w.filename.startswith(os.path.dirname(cmet.__file__)): warnings.warn(f"{name}: {w.message}", stacklevel=2)
@@ -77,18 +85,19 @@ def edit_folder(
     folder,  # of videos and pictures, at any depth
     out,  # folder of the results, under the same names; beside it OUT.rejected.csv
     force:bool=False,  # make everything again, and replace what is there
+    look:bool=False,  # of each only a preview, a picture
     progress:bool=True, **words,  # of `Request`
 ) -> dict:  # "made", "had": how many are new, and were there; "lost": [(file, reason)]; "says": what was heard, or None
     "The same edit of every video in a folder, `CmetError` where none can be made; the same command goes on after a stop."
     from tqdm import tqdm
-    request, plan = Request(**words), _plan(folder, out)
+    request, plan = Request(**words), _plan(folder, out, ".png" if look else ".mp4")
     request.choose().listen()
     out, table = Path(out), Path(out).with_name(Path(out).name + ".rejected.csv")
     _refuse(out, table)
     before = _folders(make_folder(out.parent)/out.name)
     with claimed(out):
         done = set() if force else {v for v, p in plan.items() if made(request, v, p)}
-        other = next((p for v, p in plan.items() if v not in done and (p.exists() or p.with_suffix(".json").exists())), None)
+        other = next((p for v, p in plan.items() if v not in done and _taken(p)), None)
         if other and not force: raise CmetError(f"'{other}' exists, and is of another request", "choose another folder or give --force")
         bar, lost = tqdm(plan, unit="video", leave=False, disable=None if progress else True), []
         try:

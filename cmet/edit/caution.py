@@ -53,18 +53,16 @@ def _by_sound(ranked, n, rest, far, strange) -> list:
 def in_words(doubt:dict, encoder:str, strength:float|list) -> str:  # strength: one, or several
     "One line about what was heard."
     heard = ", ".join(f"{e} {p:.0%}" for e, p in doubt["heard"].items() if p >= .05)
-    source = {"bank": "from the bank", "given": "against the given neutral", "guessed": "against a guessed neutral"}[doubt["neutral"]]
+    source = {"bank": "in the voices it learned from", "given": "against the given neutral", "guessed": "against a guessed neutral"}[doubt["neutral"]]
     clips = f"{doubt['clips']} clip{'s' if doubt['clips'] > 1 else ''}, " if doubt["clips"] else ""
     strengths = ", ".join(f"{s:g}" for s in np.atleast_1d(strength))
     return f"heard {heard} ({clips}{source}, by {encoder}), strength {strengths}"
 
 # %% ../../nbs/80_edit/10_caution.ipynb #10_caution-020
 def standing(
-    video,  # path of what was edited
-    lips=None,  # the recording its lips were given to say
-) -> str:  # empty where somebody moves
+    source,  # of `open_video`: what is edited
+    lips=None,  # the recording its lips are given to say
+) -> list:  # of sentences; empty where somebody moves
     "What an edited picture is, for those who expect it to talk."
-    from cmet.io.media import open_video
-    source = open_video(video)
-    if source.still is None or lips: return ""
-    return f", {float(source.n_frames/source.fps):g} s of one picture, without sound: the face shows the emotion and does not talk"
+    if source.still is None or lips: return []
+    return [f"one picture becomes {float(source.n_frames/source.fps):g} s without sound: the face shows the emotion and does not talk"]

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..core import CmetError, sha256
-from .caution import in_words, listened
+from .caution import in_words, listened, standing
 from .follow import followed
 from ..face.regions import both_sides, by_region, factors, told_regions
 from ..io.claims import claimed, remove
@@ -223,7 +223,7 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
         if request.gain is not None: delta, gain = request.gain.applied(delta, source.fps)
         drawn, notes = request.drawn(delta, track)
-        for note in (notes := [*getattr(track, "notes", ()), *notes]): warnings.warn(note, stacklevel=2)
+        for note in (notes := [*standing(source, request.lips), *getattr(track, "notes", ()), *notes]): warnings.warn(note, stacklevel=2)
         story = request.story(source, [both_sides(d, codec.dim) for d in drawn]) | {"notes": notes, "gain": gain}  # gain: mean, min and max of the factor over time
         frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, drawn, source.size)
         return save_edit(out, source, frames, story, request.lips, force)
