@@ -84,7 +84,7 @@ BAD = {
     "silence": ("talk.mp4 --to silent.wav -o new.mp4", "'silent.wav' is silent"),
     "one bad of two": ("talk.mp4 --to speech.wav silent.wav -o new.mp4", "'silent.wav' is silent"),
     "bad --from": ("talk.mp4 --to speech.wav --from nan.wav -o new.mp4", "'nan.wav'"),
-    "text as speech": ("talk.mp4 --to text.wav -o new.mp4", "'text.wav' cannot be read as sound"),
+    "text as speech": ("talk.mp4 --to text.wav -o new.mp4", r"'text.wav' cannot be read as sound \(it is none.*give another"),
     "silent video as speech": ("talk.mp4 --to one.mp4 -o new.mp4", "'one.mp4' has no sound"),
     "folder without speech": ("talk.mp4 --to nothing -o new.mp4", "no sound files in folder 'nothing'"),
     "same speech twice": ("talk.mp4 --to speech.wav --from speech.wav -o new.mp4", "zero"),

@@ -74,6 +74,7 @@ def values(
     "All values a parameter takes."
     if isinstance(spec, dict) and {"from", "to"} <= set(spec) <= {"from", "to", "step"}:
         first, last, step = spec["from"], spec["to"], spec.get("step", 1)
+        if not all(map(math.isfinite, (first, last, step))): raise ValueError("from, to or step is not finite")
         n = math.floor((last - first)/step + 1e-9) + 1
         if n > MOST: raise ValueError(f"{n} values")
         return [first + k*step for k in range(n)]

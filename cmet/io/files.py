@@ -234,12 +234,13 @@ def opened(
 ):  # a PyAV container to read from; `CmetError` where FFmpeg cannot read it, at once or half-way
     "A sound or a video open for reading."
     import av
-    path = check_file(path, what)
+    path, kinds, container = check_file(path, what), "mp4 (H.264, AAC)" if what == "video" else "wav or flac", None
     try:
         with av.open(str(path), metadata_errors="replace") as container: yield container
     except av.error.FFmpegError as e:
-        remedy = "convert it to mp4 (H.264, AAC)" if what == "video" else "convert it to wav or flac"
-        raise CmetError(f"'{path}' cannot be read as {what} ({e.strerror})", remedy) from e
+        none = container is None and isinstance(e, av.error.InvalidDataError)  # no converter would know it either
+        why, remedy = ("it is none, or it is damaged", f"give another, as {kinds}") if none else (e.strerror, f"convert it to {kinds}")
+        raise CmetError(f"'{path}' cannot be read as {what} ({why})", remedy) from e
 
 def video_stream(
     container,  # from `opened`
