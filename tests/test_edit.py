@@ -343,3 +343,17 @@ def test_stored_features_are_enough_for_an_edit(tmp_path):
                      corpus=speech, progress=False)
     made = json.loads(out.with_suffix(".json").read_text())
     assert made["vector"]["encoder"]["version"].startswith("unknown") and made["codec"]["mean_change"][AUS.index("AU12")] > .5
+
+
+def test_a_second_face_is_told(tmp_path):
+    "Two as large are refused; where one is smaller, the sentence says whose face is edited, in the edit as in the preview."
+    from cmet.face.landmarks import left_alone
+    beside = np.hstack([np.kron(FACE, np.ones((3, 3, 1), np.uint8)), np.pad(FACE, ((0, 512), (0, 0), (0, 0)))])
+    film = write_video(tmp_path/"two.mp4", [beside]*2, 25)
+    with pytest.warns(UserWarning, match="2 faces, first in frame 0: the larger one is edited, the other stays as it is"):
+        out = edit_video(film, tmp_path/"out.mp4", vector="sad", progress=False)
+    assert any(note.startswith("2 faces") for note in json.loads(out.with_suffix(".json").read_text())["notes"])
+    with pytest.warns(UserWarning, match="2 faces in the picture: the larger one"): preview(film, tmp_path/"out.png", vector="sad")
+    moved = np.abs(read_video(out)[0].astype(float) - read_video(film)[0]).max((0, 3))
+    assert moved[:, :768].max() > 30 > 10 > np.quantile(moved[:, 800:], .999), "the other is the encoder's alone"
+    assert left_alone(9, [1.1, .2], 30) == "3 faces, first in frame 9: a smaller one is edited, the others stay as they are"

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['POINTS', 'OVAL', 'EYES', 'LIDS', 'LIPS_TOP', 'LIPS_LOW', 'UPPER_LIP', 'LOWER_LIP', 'STABLE', 'finder', 'ASIDE',
-           'SETTLE', 'AGAIN', 'TURNED', 'triangles', 'Finder', 'Track', 'aside', 'Follower', 'two_faces', 'track',
-           'align', 'moved_by', 'upright', 'shape_of', 'still', 'down', 'unit', 'eye_opening', 'mouth_opening']
+           'SETTLE', 'AGAIN', 'TURNED', 'triangles', 'Finder', 'Track', 'aside', 'Follower', 'two_faces', 'left_alone',
+           'track', 'align', 'moved_by', 'upright', 'shape_of', 'still', 'down', 'unit', 'eye_opening', 'mouth_opening']
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-002
 import functools
@@ -132,12 +132,18 @@ class Follower:
     "Finds one face frame after frame, and looks closer where it is lost."
     def __init__(self, find:Finder, look:Looker):
         self.find, self.look, self.view, self.lost, self.last, self.notes = find, look, View(), 0, None, set()
+        self.beside = None  # or (frame, sizes) of other faces
 
     def close_look(self, frame, i):
         views = self.look.views(frame)
         if len(views) > 1: raise two_faces(i)
         self.view = views[0] if views else View()
         if self.view.turn: self.notes.add(TURNED[self.view.turn])
+
+    def look_around(self, frame, i):
+        "Whoever else is to be seen is told of once."
+        if self.beside or self.last is None: return
+        if sizes := self.look.others(frame, self.last): self.beside = i, sizes
 
     def __call__(self, i:int, frame, new:bool):  # -> float32 [478, 3], or None
         "The face in frame i; `new`: it begins a shot."
@@ -156,6 +162,13 @@ TURNED = {2: "the face is upside down: it is edited so, but turn the video if th
 
 def two_faces(i): return CmetError(f"there are two faces in frame {i}", "cut one out: cmet crop VIDEO --face largest")
 
+def left_alone(i:int, sizes, frames:int) -> str:  # sizes: of the other faces, as parts of the one that is followed
+    "Who is edited where several are to be seen."
+    where, many = " in the picture" if frames == 1 else f", first in frame {i}", len(sizes) > 1
+    which = ("the largest" if many else "the larger") if max(sizes) < 1 else "a smaller"
+    return f"{len(sizes) + 1} faces{where}: {which} one is edited, the other{'s stay as they are' if many else ' stays as it is'}"
+
+
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-013
 def track(
     frames,  # iterable of uint8 [H, W, 3], read once, one at a time
@@ -171,10 +184,12 @@ def track(
             if (new or i%every == 0) and len(count(frame)) > 1: raise two_faces(i)
             face = last if last is not None and cuts.same else follow(i, frame, new)
             if not new and jumped(last, face): new, face = True, follow(i, frame, True)
+            if new or i%every == 0: follow.look_around(frame, i)
             shown.append(face is None or mouth_seen(frame, face))
             found.append(np.full((478, 3), np.nan, np.float32) if face is None else face)
             if new: tops.append([i, -np.inf, i, None])
             if face is not None and score and shown[-1] and score(face) > tops[-1][1]: tops[-1][1:] = score(face), i, frame
+    if follow.beside: follow.notes.add(left_alone(*follow.beside, len(found)))
     return _tracked(found, ~mostly(~np.array(shown)), tops or [[0, 0, 0, None]], follow.notes)
 
 def _tracked(found, shown, tops, notes):
