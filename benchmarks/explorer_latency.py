@@ -28,7 +28,7 @@ GOAL = 100  # milliseconds, 95th percentile
 # Moves the slider by a key, waits for the picture, then for the frame in which it is painted.
 RACE = """async n => {
   const slider = [...document.querySelectorAll('.cmet .widget-slider')].find(s => s.querySelector('label').innerText === 'happy');
-  const knob = slider.querySelector('.noUi-handle'), image = document.querySelector('.cmet-after'), times = [];
+  const knob = slider.querySelector('.noUi-handle'), image = document.querySelector('.cmet-after canvas'), times = [];
   const sleep = ms => new Promise(done => setTimeout(done, ms));
   for (let k = 0; k < n; k++) {
     await sleep(200 + 37*(k % 5));

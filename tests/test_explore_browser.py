@@ -105,7 +105,7 @@ def browser(profile, width=1500, height=950, flags=()):
         finally: context.close()
 
 
-SHOWS = "() => document.querySelector('.cmet-after')?.naturalWidth > 10 && document.querySelector('.cmet-fact')"
+SHOWS = "() => document.querySelector('.cmet-after canvas')?.jpeg && document.querySelector('.cmet-fact')"
 # A camera's first pictures are black; who looks at its preview waits for oneself.
 LIT = """() => { const v = document.querySelector('.cmet-sees video'), page = new OffscreenCanvas(8, 8).getContext('2d');
     if (!v?.videoWidth) return false;
@@ -148,12 +148,11 @@ def opened(page, kind, url):
     return page
 
 
-def picture(page):
-    "A number that stands for the pixels of the edited face."
-    return page.evaluate("""async () => {
-        const b = await (await fetch(document.querySelector('.cmet-after').src)).arrayBuffer();
-        const h = await crypto.subtle.digest('SHA-1', b);
-        return Array.from(new Uint8Array(h)).join() }""")
+def picture(page, of=".cmet-after canvas"):
+    "A number that stands for the picture that was drawn: the edited face, or another."
+    return page.evaluate("""async of => {
+        const h = await crypto.subtle.digest('SHA-1', document.querySelector(of).jpeg);
+        return Array.from(new Uint8Array(h)).join() }""", of)
 
 
 def settled(page, seconds=1.):
@@ -178,13 +177,13 @@ def wait(page, what, seconds=60):
 
 
 def move_a_slider(page):
-    before, unedited = settled(page), page.locator(".cmet img").first.get_attribute("src")
+    before, unedited = settled(page), picture(page, ".cmet-faces canvas")
     slider(page, "sad").locator(".noUi-handle").focus()
     for _ in range(20): page.keyboard.press("ArrowRight")
     wait(page, lambda: value(page, "sad") == 1 and value(page, "neutral") == -2)
     wait(page, lambda: box(page).input_value() == "happy + sad - 2*neutral")
     assert settled(page) != before
-    assert page.locator(".cmet img").first.get_attribute("src") == unedited, "the unedited face stays"
+    assert picture(page, ".cmet-faces canvas") == unedited != picture(page), "the unedited face stays"
 
 
 def drag(page):
@@ -401,8 +400,8 @@ def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
         wide.paste(Image.fromarray(next(iter(open_video(builtin("portrait.mp4")).frames()))).resize((512, 512)), (500, 100))
         wide.save(tmp_path/"me.png")
         bring(page, "upload a face", tmp_path/"me.png")
-        page.wait_for_function("() => document.querySelector('.cmet-after').naturalWidth > 500")
-        box_ = page.locator(".cmet-after").bounding_box()
+        page.wait_for_function("() => document.querySelector('.cmet-after canvas').width > 500")
+        box_ = page.locator(".cmet-after canvas").bounding_box()
         assert box_["width"] >= 512 and abs(box_["width"] - box_["height"]) < 2, "the face fills a large square"
         shoot(page, f"{kind}_voice")
         page.get_by_role("button", name="● record").click()
@@ -415,7 +414,7 @@ def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
         page.wait_for_function(LIT)
         page.get_by_role("button", name="take the picture").click()
         page.locator(".cmet-sees .widget-dropdown option", has_text="camera.jpg").wait_for(state="attached")
-        page.wait_for_function("() => document.querySelector('.cmet-after').naturalWidth == 480")
+        page.wait_for_function("() => document.querySelector('.cmet-after canvas').width == 480")
         assert not page.locator(".cmet-sees video").count() and list((tmp_path/"files"/"uploads").glob("camera*.jpg")), "the camera is let go"
         for width in (800, 400):
             page.set_viewport_size(dict(width=width, height=900))
