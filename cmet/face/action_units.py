@@ -7,12 +7,13 @@ __all__ = ['UPPER', 'MIDDLE', 'LOWER', 'MUSCLES', 'AUS', 'FULL', 'HELD', 'WIDTH'
            'Rig', 'drawn', 'unstretched', 'intensities', 'explained', 'corrected', 'kept']
 
 # %% ../../nbs/30_face/20_action_units.ipynb #20_action_units-imports
+import functools
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core import CmetError
-from .landmarks import LIPS_LOW, LIPS_TOP, LOWER_LIP, POINTS, UPPER_LIP
+from .landmarks import EYES, LIPS_LOW, LIPS_TOP, LOWER_LIP, OVAL, POINTS, UPPER_LIP, triangles
 
 # %% ../../nbs/30_face/20_action_units.ipynb #20_action_units-003
 UPPER = {
@@ -140,12 +141,24 @@ HELD = [107, 55, 66, 65, 105, 52, 63, 53, 70, 46, 9, 8, 108, 69, 104, 68, 151,  
         10, 109, 67, 103, 54, 21, 162, 127, 234, 93]  # outline of the head
 
 # %% ../../nbs/30_face/20_action_units.ipynb #20_action_units-rig-011
-def mirror(
-    shape,  # [468, 3] upright shape
-) -> np.ndarray:  # int [468]
+@functools.lru_cache
+def mirror() -> np.ndarray:  # int [468]
     "For each point of the mesh, the point on the other half of the face."
-    flipped = shape[:, None]*[-1, 1, 1] - shape[None]
-    return (flipped**2).sum(-1).argmin(1)
+    from scipy.optimize import linear_sum_assignment
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import shortest_path
+    from scipy.spatial.distance import cdist
+    tri = triangles()
+    a = np.r_[EYES[0], OVAL, UPPER_LIP.ravel(), LOWER_LIP.ravel()]
+    b = np.r_[EYES[1], OVAL[:1], OVAL[:0:-1], UPPER_LIP[::-1].ravel(), LOWER_LIP[::-1].ravel()]
+    a, b = np.r_[a, b], np.r_[b, a]
+    edges = coo_matrix((np.ones(tri.size), (tri.ravel(), np.roll(tri, 1, 1).ravel())), (POINTS, POINTS))
+    steps = shortest_path(edges.tocsr(), directed=False, unweighted=True)
+    unlike = cdist(steps[:, a], steps[:, b], "cityblock")
+    unlike = unlike + unlike.T
+    unlike[a] = np.inf
+    unlike[a, b] = 0
+    return linear_sum_assignment(unlike)[1]
 
 def pulled_open(
     shape,  # [468, 3] upright shape
@@ -209,7 +222,7 @@ def drawn(
     spread:float=.05,  # width of the kernel, upright units
 ) -> Rig:
     "The hand-drawn rig, fitted to one person's proportions."
-    x, pairs = pulled_open(shape), mirror(shape)
+    x, pairs = pulled_open(shape), mirror()
     fields = np.zeros((len(AUS), POINTS, 2))
     for k, unit in enumerate(AUS):
         on, by = anchors(unit, pairs)

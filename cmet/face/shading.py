@@ -56,7 +56,7 @@ CREASES = {
     "AU09": ("-.18 .016 | 193 122/245 188", "-.10 .016 | 189 244 128", "-.14 .016 | 168 193",
              "-.22 .022 | 131/129 129 203", "-.12 .045 | 131/129 129 203", "-.20 .050 | 55 222"),
     "AU10": ("-.30 .020 | 129 203 206 216", "-.14 .045 | 129 203 206 216", ".12 .060 | 50 205 101"),
-    "AU12": ("-.22 .022 | 129/203 203 206 216", "-.14 .045 | 203 206 216", ".16 .070 | 50 205 36",
+    "AU12": ("~-.24 .020 | 129/203 203/92 206/186 216/57 57/43", "~-.10 .040 | 129/203 203/92 206/186 216/57 57/43", ".16 .070 | 50 205 36",
              "-.14 .024 | 231 230 229", "-.16 .030 | 57 57/186"),
     "AU14": ("-.30 .020 | 57 57/43", "-.10 .045 | 57 57/43"),
     "AU15": ("-.35 .024 | 57/61 43 202", "-.14 .040 | 17 84"),
@@ -139,7 +139,7 @@ def creases(
     frame=None, points=None,  # a picture of them, and the face in it
 ) -> Shade:
     "The hand-drawn wrinkles, on one person's proportions and on the skin that is seen."
-    layout, pairs, none = layout_of(shape), mirror(shape), np.zeros((CANVAS, CANVAS), np.float32)
+    layout, pairs, none = layout_of(shape), mirror(), np.zeros((CANVAS, CANVAS), np.float32)
     draw = lambda unit: sum((stroke(s, layout, pairs) for s in CREASES.get(unit, ())), none)
     seen = skin_of(layout)*(1 if frame is None else bare(frame, points, layout))
     return Shade(np.stack([draw(u) for u in AUS])*seen, layout, walls=WALLS)
