@@ -426,6 +426,31 @@ def test_the_explorer_keeps_shots_apart(codec, tmp_path):
         assert changed.any() and (changed[x:].sum() > changed[:x].sum()) == (i > 5)
 
 
+def test_a_mouth_does_not_pop_open(codec, real):
+    "Where a source's lips left an m, all that surprise adds came in that same frame: by .28 eye distances more than the source's own step."
+    from cmet.face.guards import guarded
+    from cmet.face.mesh import EMPHASIS, Writer
+    from cmet.face.mouth import RAMP
+    from cmet.io.media import open_video
+    clip = codec.track(list(open_video(real/"cmet-samples/asset/video/RD_Radio1_000#5.mp4").frames())[60:126])
+    write, delta = Writer(codec, clip), 1.5*textbook()[list(TEXTBOOK).index("surprised")]*EMPHASIS
+    moved = [p[:POINTS, :2] + guarded(p, write.rig.move(delta)@pose, write.eyes, c) for p, pose, c in zip(write.points, write.pose, write.closing)]
+    before, after = (np.array([mouth_opening(p) for p in points]) for points in (write.points, moved))
+    added, step = after - before, lambda x: np.abs(np.diff(x))
+    assert (step(after) < step(before) + added.max()/(RAMP*25) + .01).all(), (step(after) - step(before)).max()
+    assert added.max() > .15 and after[before < .02].max() < .03 and (before < .02).sum() > 4
+
+
+@pytest.mark.parametrize("fps", [25, 30, 50])
+def test_closings_are_counted_in_seconds(fps):
+    "Eight frames on either side were a third of a second at 25 frames a second, and a sixth at 50."
+    from cmet.face.mouth import RAMP, closings
+    at = lambda fps: np.interp(np.arange(0, 4, 1/fps), np.arange(0, 4, .02), .1*np.abs(np.sin(np.arange(0, 4, .02)*2*np.pi)))
+    share, fine = closings(at(fps), fps), closings(at(200), 200)
+    assert np.abs(np.interp(np.arange(0, 4, .005), np.arange(0, 4, 1/fps), share) - fine)[100:-100].max() < .25
+    assert np.abs(np.diff(share)).max() <= 1/(RAMP*fps) + 1e-9 and (share >= closings(at(fps), fps, ramp=0)).all()
+
+
 @pytest.mark.parametrize("name", ["surprised", "disgusted"])
 def test_lips_that_close_in_speech_stay_closed(codec, real, name):
     "In the frames in which a talking person's lips are shut they were as far apart as they usually are in speech: every m a vowel."
@@ -449,6 +474,7 @@ def test_a_smile_is_taken_off_where_another_emotion_comes(codec, face, calm):
     wide = lambda points: np.linalg.norm(points[0, 291] - points[0, 61])
     assert wide(drawn_on("sad", face)) < .85*wide(drawn_on("sad"))
     assert np.array_equal(codec.sided(change["happy"], face), codec.sided(change["happy"]))
+    assert max(mouth_opening(drawn_on(e, face)[0]) for e in ("angry", "sad")) < .01  # it stayed half open, on teeth
     told = lambda e, track: codec.remarks(change[e], track)
     assert "smiles" in told("angry", face)[0] and told("happy", face) == told("angry", codec.track([calm])) == []
     assert codec.remarks(0*change["angry"], face) == []
@@ -502,6 +528,18 @@ def test_a_frown_is_a_fold_and_no_dash(codec, face, shape):
     assert rows[0] < deepest < rows[-1]
 
 
+def test_a_broad_smile_has_no_spots_on_the_cheeks(codec, face, shape):
+    "The fold beside the nose was drawn so far from the mouth that a smile carried it up onto the cheeks, as two brown spots."
+    large = cv2.resize(PHOTO, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
+    log = darkened(codec, large, codec.track([large]), shape, AU12=8)
+    points = codec.track([large]).points[0]
+    wing, low = points[[129, 164], 1].astype(int)  # the upper end of the nose's wing; the skin above the lip
+    dark = (log < -.15)[int(points[230, 1]):low].sum(1)
+    assert dark.sum() > 400, "the fold is seen"
+    above = dark[:wing - int(points[230, 1])].sum()/dark.sum()
+    assert above < .2, f"{above:.2f} of it lies higher than the wings of the nose"
+
+
 def test_forehead_lines_keep_to_the_skin(codec, face, shape):
     "They ran on over hats and hair, as scratches in the picture."
     hat = PHOTO.copy()
@@ -523,6 +561,33 @@ def test_a_mouth_that_was_shut_opens_on_teeth(codec):
     upper, lower = column[:len(column)//2], column[len(column)//2:]
     lips = shut[clip.points[0, [0, 17], 1].astype(int), int(x)].mean()
     assert .5*lips < upper.max() < 1.1*lips and lower.min() < .4*upper.max(), (lips, column.round())
+
+
+def test_no_white_arc_below_teeth():
+    "Where a smile opened, the mean colour of its lowest row ran on as a white line, on to corners in which no teeth are."
+    from cmet.face.mouth import Mouth, between, fit_mouth, gap
+    n = np.linspace(-1, 1, 11)
+    arch = lambda high: (np.stack([100 + 80*n, 40 + 0*n], 1), np.stack([100 + 80*n, 40 + high*(1 - n**4)], 1))
+    page = np.full((140, 200, 3), 20, np.uint8)
+    page[40:66, 60:141] = 230  # teeth in the middle, down to the lip
+    x, v, mask = between(to := gap(*arch(52)), (15, 35, 185, 100))
+    grey = fit_mouth(Mouth(page, gap(*arch(26))), to, x, v).mean(-1)
+    assert grey[12, 85] > 200 and grey[(mask > .99) & (np.abs(x) > 45)].max() < 60 and grey[35:48, 60:110].max() < 90
+
+
+def test_what_no_lip_covers_does_not_shine_through():
+    "Along a slit and in its corners light specks of the picture before were seen."
+    from cmet.face.mouth import between, drawn_mouth, gap, open_mouth
+    page, points, n = np.full((64, 100, 3), (190, 120, 110), np.uint8), np.zeros((POINTS, 2)), np.linspace(-1, 1, 11)
+    points[LIPS_TOP] = points[LIPS_LOW] = np.stack([50 + 38*n, 30 + 0*n], 1)
+    for height in 3, 6, 12:
+        moved, specks = points.copy(), page.copy()
+        moved[LIPS_LOW, 1] += height*(1 - n**2)
+        x, v, _ = between(gap(moved[LIPS_TOP], moved[LIPS_LOW]), (0, 0, 100, 64))
+        bare = (v > 0) & (v < 1) & (np.abs(x) < 36)
+        specks[bare] = 255
+        clean, shown = (open_mouth(p.copy(), page, points, moved, drawn_mouth(150)).astype(int) for p in (page, specks))
+        assert np.abs(shown - clean)[bare].max() < 6, (height, np.abs(shown - clean)[bare].max())
 
 
 def test_teeth_have_no_saw():
@@ -555,6 +620,27 @@ def test_the_hidden_half_of_a_turned_head_stays(codec, face):
     edge = int(points[:POINTS, 0].max())  # the nose and the far cheek
     near = points[[205, 50, 57, 107], :2].round().astype(int)
     assert changed[:, edge + 2:].max() < 3 < changed[near[:, 1], near[:, 0]].max()
+
+
+def test_left_is_the_mirror_of_right_on_a_crooked_mouth(shape):
+    "The partner of a point was the nearest to its mirror image: on a mouth that hangs on one side, a point of the other lip. It opened askew."
+    crooked, lips = shape.copy(), np.unique([*UPPER_LIP.ravel(), *LOWER_LIP.ravel(), *LIPS_TOP, *LIPS_LOW])
+    crooked[lips, 1] += .2*crooked[lips, 0]
+    fields = drawn(crooked).fields[[AUS.index(u) for u in ("AU12", "AU25", "AU26")]]
+    left, right = fields[:, LOWER_LIP[:4, 0]], fields[:, LOWER_LIP[:4:-1, 0]]*[-1, 1]
+    assert np.abs(left - right).max() < .1*np.abs(fields).max(), np.abs(left - right).max()/np.abs(fields).max()
+
+
+def test_a_sad_mouth_is_not_folded(codec, face):
+    "A smile taken off, then pressed into sadness: giving way a dozen times, the lips ended more folded than they began."
+    from cmet.face import guards, mesh
+    from cmet.face.landmarks import triangles
+    w, flat = mesh.Writer(codec, face), face.points[0, :POINTS, :2].astype(float)
+    delta = codec.sided(1.5*textbook()[list(TEXTBOOK).index("sad")][None], face)[0]
+    moved = flat + guards.guarded(w.points[0], w.rig.move(delta*np.resize(mesh.EMPHASIS, 34))@w.pose[0], w.eyes)
+    skin = triangles()[np.isin(triangles(), [*LOWER_LIP.ravel(), 18, 83, 182, 313, 406]).sum(1) == 3]
+    area = lambda p: np.linalg.det(p[skin][:, 1:] - p[skin][:, :1])
+    assert -np.minimum(area(moved)*np.sign(area(flat)), 0).sum() < .02*np.abs(area(flat)).sum()
 
 
 @pytest.mark.parametrize("name", ["happy", "disgusted", "surprised"])

@@ -41,7 +41,7 @@ BROW_LID = np.array([173, 157, 159, 161, 33, 398, 384, 386, 388, 263])  # the ey
 FOREHEAD = np.array([108, 69, 104, 68, 71, 337, 299, 333, 298, 301])  # the skin above each
 ALONG = np.array([1, .95, .8, .6])  # how much of a shift of the lip's inner edge its other points take over
 CORNERS = np.array([.6, .25, .08, 0, 0, 0, .08, .25, .6])  # how much of a parting shut lips keep back, corner to corner
-WIDE = .06  # outer eye distances: so far apart, lips that were shut hang in an arc
+WIDE = .06  # outer eye distances: parted by so much, lips hang in an arc
 UNBENT = np.eye(9) - (_arc := np.linspace(-1, 1, 9)[:, None]**np.arange(3))@np.linalg.pinv(_arc)  # what of nine heights is no arc
 NEAREST, STICKY = .6, .03  # share of the skin that may fold away; h above, in outer eye distances
 
@@ -70,14 +70,18 @@ def unfold(points, move):  # [468, 2] pixels; move is changed in place
     whole = area(x, y, tri)
     front = whole*np.sign(np.median(whole)) > 1  # what is turned away is not seen
     tri, whole = tri[front], whole[front]
+    best, least = move.copy(), np.inf
     for _ in range(ROUNDS):
         share = smooth((THIN - area(x + move[:, 0], y + move[:, 1], tri)/whole)/(2*THIN))
         bad = np.flatnonzero(share > .01)
-        if not len(bad): return
+        if (folded := share@np.abs(whole)) < least: best[:], least = move, folded
+        if not len(bad): break
         at, w = tri[bad], share[bad, None]
         given = [np.broadcast_to(w, at.shape), *(w*(d[at].mean(1, keepdims=True) - d[at]) for d in move.T)]
         much, *handed = (np.bincount(at.ravel(), x.ravel(), len(points)) for x in given)
         move += HANDED*np.stack(handed, 1)/np.maximum(much, 1)[:, None]
+    move[:] = best  # where all is squeezed, one triangle's good is another's harm
+
 
 # %% ../../nbs/30_face/35_guards.ipynb #35_guards-011
 def guard_lips(points, move, closing=0.):  # as above; share of a parting that speech closes, see `closings`
@@ -93,7 +97,8 @@ def guard_lips(points, move, closing=0.):  # as above; share of a parting that s
     back = .5*back[:, None, None]*ALONG[:, None]*along
     move[UPPER_LIP] += back
     move[LOWER_LIP] -= back
-    wide = shut*smooth((part - 2*back[:, 0]@along).max()/(WIDE*size))
+    wider = (part - 2*back[:, 0]@along).max()
+    wide = smooth(wider/(WIDE*size))*wider/(wider + max(now.max(), 0) + 1e-6)
     for lip, much in ((UPPER_LIP, .5*wide), (LOWER_LIP, wide)):  # the bow of the upper lip is its own
         bow = UNBENT@((points[lip[:, 0]] + move[lip[:, 0]])@along)
         move[lip] -= much*bow[:, None, None]*ALONG[:, None]*along
@@ -126,6 +131,6 @@ def guarded(
 ) -> np.ndarray:  # float64 [468, 2]
     "The movement as this frame's face can take it."
     flat, move = points[:POINTS, :2].astype(np.float64), np.array(move, np.float64)
-    guard_lids(flat, move, usual); guard_folds(flat, move); unfold(flat, move)
-    guard_lips(flat, move, closing); guard_hidden(points, move)
+    guard_lids(flat, move, usual); guard_folds(flat, move)
+    guard_lips(flat, move, closing); unfold(flat, move); guard_hidden(points, move)
     return move

@@ -91,6 +91,7 @@ class Track:
     frame:np.ndarray|None=None  # uint8 [H, W, 3], that frame
     later:tuple=()  # of (first, best, frame) for each shot after the first
     notes:tuple=()  # sentences: what is doubtful about it
+    fps:float=25.  # frames in a second; whoever opened the video knows
 
     @property
     def found(self): return np.isfinite(self.points).all((1, 2))  # bool [T]
@@ -101,7 +102,7 @@ class Track:
         "The clip from cut to cut, each part a track of its own."
         rows = [(0, self.best, self.frame), *self.later]
         ends = [row[0] for row in rows[1:]] + [len(self)]
-        return [(a, Track(self.points[a:z], best - a, frame)) for (a, best, frame), z in zip(rows, ends)]
+        return [(a, Track(self.points[a:z], best - a, frame, fps=self.fps)) for (a, best, frame), z in zip(rows, ends)]
 
     @property
     def bests(self): return [self.best, *(best for _, best, _ in self.later)]  # a frame of each shot

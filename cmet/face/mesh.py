@@ -110,8 +110,8 @@ class MeshCodec(FaceCodec):
         return one_sided(delta if track is None else self.calmed(delta, track), side=side)
 
     def calmed(self, delta, track:Track):  # [T, 17], or one row for all -> the same, without the smile that the face has anyway
-        amount = smiles(track)
-        return unsmiled(delta, amount if len(delta) == len(track) else amount.mean())
+        smile = smiles(track)
+        return unsmiled(delta, smile if len(delta) == len(track) else smile.mean(0))
 
     def remarks(self, delta, track:Track, share=1.) -> list:  # share: [17], how much of each unit is used; -> sentences
         taken = ((self.calmed(delta, track) - delta)*share)[:, AUS.index("AU12")]
@@ -163,7 +163,7 @@ class Writer:
         self.faces, self.pose = sheet(), to_pixels(track, shape)
         seen = self.points[track.found]
         self.eyes = np.median([eye_opening(p) for p in seen], axis=0)
-        self.closing = closings([mouth_opening(p) for p in self.points])
+        self.closing = closings([mouth_opening(p) for p in self.points], track.fps)
         self.mouth, self.last, self.done = widest_mouth(track), (None, None), None
 
     def later(self, i, frame, delta, submit):  # [17] or [34] -> function () -> uint8 [H, W, 3]
