@@ -451,6 +451,17 @@ def test_closings_are_counted_in_seconds(fps):
     assert np.abs(np.diff(share)).max() <= 1/(RAMP*fps) + 1e-9 and (share >= closings(at(fps), fps, ramp=0)).all()
 
 
+def test_a_track_knows_the_rate_of_its_video(codec):
+    from types import SimpleNamespace
+
+    from tqdm import tqdm
+
+    from cmet.edit.pipeline import find_face
+    video = SimpleNamespace(still=None, fps=50, n_frames=2, frames=lambda: iter([PHOTO, PHOTO]))
+    clip = find_face(codec, video, tqdm(disable=True))
+    assert [clip.fps, *(shot.fps for _, shot in clip.shots())] == [50, 50]
+
+
 @pytest.mark.parametrize("name", ["surprised", "disgusted"])
 def test_lips_that_close_in_speech_stay_closed(codec, real, name):
     "In the frames in which a talking person's lips are shut they were as far apart as they usually are in speech: every m a vowel."

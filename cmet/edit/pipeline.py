@@ -13,6 +13,7 @@ import warnings
 from base64 import b64encode
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -24,6 +25,7 @@ import numpy as np
 from ..core import CmetError, sha256
 from .caution import in_words, listened, standing
 from .follow import followed
+from ..face.landmarks import Track
 from ..face.regions import both_sides, by_region, factors, told_regions
 from ..io.claims import claimed, remove
 from ..io.files import atomic, check_file, check_output
@@ -102,7 +104,8 @@ def find_face(codec, source, bar):
     "The codec's track of a video; a still image is looked at once, and what was found is repeated."
     track = None if source.still is None else codec.track([source.still])
     if track is None or isinstance(track, np.ndarray) or not hasattr(track, "repeat"):  # arrays repeat otherwise
-        return codec.track(counted(source.frames(), bar, "1/2 find the face"))
+        track = codec.track(counted(source.frames(), bar, "1/2 find the face"))
+        return replace(track, fps=float(source.fps)) if isinstance(track, Track) else track
     bar.update(source.n_frames)
     return track.repeat(source.n_frames)
 
