@@ -221,3 +221,16 @@ def test_an_ear_for_few_numbers_is_kept_and_read_again(tmp_path):
     read = load_mapper(made.save(tmp_path/"m.safetensors"))
     assert np.isfinite(read.ear.unlike(x)).all() and (read.ear.unlike(x) == made.ear.unlike(x)).all()
     with pytest.raises(CmetError, match="ear has no setting 'foo'.*keep"): mapper("label", ear={"foo": 1})
+
+
+def test_a_wish_that_only_takes_off_says_so(shipped):
+    "0.5*happy - sad, and voices in which happiness ends: a face at rest hardly moves, and no trace of another emotion is promised."
+    voices = bank(shipped)
+    for text, less in ("0.5*happy - sad", "sad"), ("- happy", "happy"), ("happy", None), ("0.5*happy", None), ("happy - 0.5*sad", None):
+        wish = compose(text, voices)
+        said = [s for s in listened(shipped, wish)["cautions"] if "less" in s]
+        assert [f"less {less}," in s for s in said] == [True]*bool(less), (text, said)
+        assert (shipped.predict(wish, REST).max() < .5) == bool(less), text
+    x = np.float64(shipped.neutral)[None]
+    said = listened(shipped, -direction(voices, "happy").values, x)["cautions"]
+    assert any("less happy" in s for s in said) and not any("trace" in s for s in said)
