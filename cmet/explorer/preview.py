@@ -105,6 +105,7 @@ def open_clip(
     if box:
         frames = [shrink(cut(f, box), side) for f in first()]
         track = codec.track(frames)
+    if isinstance(track, Track): track = replace(track, fps=float(source.fps))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # frames without a face are seen to be unedited
         face = codec.encode(track)
