@@ -85,15 +85,6 @@ def test_without_umap_and_with_one_that_fails(cache, monkeypatch):
     assert not list(cache.rglob("*.npy"))
 
 
-def test_umap_itself_keeps_neighbours_and_torch_threads(cache):
-    if maps.find_spec("umap") is None: pytest.skip("umap-learn is not installed")
-    import torch
-    before, m = torch.get_num_threads(), umap(blobs(), 10)
-    apart = np.linalg.norm(m.xy[:, None] - m.xy[None], axis=2) + 1e9*np.eye(90)
-    assert np.mean(apart.argmin(1)//30 == np.arange(90)//30) > .95
-    assert torch.get_num_threads() == before and "umap" not in sys.modules
-
-
 def test_nothing_heavy_is_imported():
     code = "import sys, cmet.viz.maps, cmet.viz.figures, cmet.vectors.curves, cmet.vectors.algebra, cmet.vectors.uncertainty, cmet.evaluate.additivity;" \
            "print([m for m in ('umap', 'numba', 'torch', 'matplotlib', 'seaborn', 'sklearn', 'mediapipe') if m in sys.modules])"
