@@ -234,3 +234,18 @@ def test_a_wish_that_only_takes_off_says_so(shipped):
     x = np.float64(shipped.neutral)[None]
     said = listened(shipped, -direction(voices, "happy").values, x)["cautions"]
     assert any("less happy" in s for s in said) and not any("trace" in s for s in said)
+
+
+@pytest.mark.skipif(find_data("ravdess") is None, reason="needs RAVDESS")
+def test_a_long_recording_is_heard_as_its_sentences_are(tmp_path):
+    "As a whole it was unlike any voice the ear knew, and nothing was heard in it."
+    m, ear = load_mapper(builtin("whisper.safetensors")), speech_encoder("whisper", cache=False)
+    clips = sorted(find_data("ravdess").glob("Actor_01/03-01-05-*"))[:8]
+    silence = np.zeros(6*RATE, np.float32)
+    whole = np.concatenate([x for p in clips for x in (read_audio(p), silence)])
+    write_audio(tmp_path/"long.wav", whole, RATE)
+    for x in ear.encode(clips).mean(0)[None], ear.encode(tmp_path/"long.wav"):
+        told = listened(m, (x - m.ear.at_rest(x))[0], x, True)
+        assert next(iter(told["heard"])) == "angry" and not any("unlike" in said for said in told["cautions"])
+    whole = ear.embed(found_speech(whole))[None]
+    assert m.ear.unlike(whole)[0] > m.config["strange"], "what the parts are for"
