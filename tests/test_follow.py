@@ -41,6 +41,8 @@ class Ears:
     def at_rest(self, x): return np.tile([0., 1.], (len(x), 1))
     def chances(self, v, n=1, guessed=False): return dict(happy=.9, neutral=.07, sad=.03)
     def unlike(self, x): return np.ones(len(x))
+    names = ("happy", "neutral", "sad")
+    def taken(self, z): return np.array([.9, -.9, 0.])
 
 
 class High:
