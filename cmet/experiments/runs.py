@@ -22,6 +22,7 @@ from pathlib import Path
 import cmet
 from ..core import CmetError, builtin, silent
 from .grids import Grid, Template, read_grid, read_template
+from .kernels import own_kernel
 from ..io.claims import Taken, claimed, listed, owned
 from ..io.files import atomic, make_folder
 from ..io.jobs import each
@@ -104,16 +105,6 @@ def environment() -> dict:
 CALM = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 
-def _own_kernel():
-    "A kernel manager that starts the Python it is called from."
-    from ipykernel.kernelspec import get_kernel_dict
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-    class OwnKernel(AsyncKernelManager):
-        # What is registered as "python3" may be any: a hub's, a cluster's, one that a user has installed.
-        kernel_spec = property(lambda self: KernelSpec(**get_kernel_dict()))
-    return OwnKernel
-
 def _execute(template, digest, notebook, parameters, cwd):
     "Papermill, in an environment that gives the same numbers everywhere."
     from unittest.mock import patch
@@ -123,7 +114,7 @@ def _execute(template, digest, notebook, parameters, cwd):
         raise CmetError(f"template '{template}' was changed while the grid was running", "run the grid again")
     with silent(), patch.dict(os.environ, CALM):  # what a kernel writes to the terminal belongs to nobody
         papermill.execute_notebook(template, notebook, parameters, kernel_name="python3", language="python",
-                                   progress_bar=False, cwd=cwd, kernel_manager_class=_own_kernel())
+                                   progress_bar=False, cwd=cwd, kernel_manager_class=own_kernel(template))
 
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-014
 def _told(e:Exception) -> dict:
