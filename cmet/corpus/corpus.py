@@ -56,13 +56,16 @@ class Arrays:
     def __post_init__(self):
         self.offsets = np.asarray(self.offsets, np.int64)
         if fault := _fault(self): raise CmetError(f"corpus '{self.name}': {fault}", "encode the clips again")
-    def __len__(self): return len(self.clips)
+    def __len__(self): return len(self.offsets) - 1
+    def column(self, name:str) -> np.ndarray:  # [n]
+        "One column of the table; who asks no more of a mapper's bank of voices needs no pandas."
+        return self.clips[name].to_numpy()
     def __repr__(self):
         return (f"Corpus '{self.name}': {len(self)} clips, {len(self.speakers)} speakers, "
                 f"{len(self.emotions)} emotions, speech {self.speech.shape}, face {self.face.shape}")
     name = property(lambda self: self.meta.get("name", "unnamed"))
-    speakers = property(lambda self: sorted(self.clips["speaker"].unique()))
-    emotions = property(lambda self: sorted(self.clips["emotion"].unique()))
+    speakers = property(lambda self: sorted(set(self.column("speaker"))))
+    emotions = property(lambda self: sorted(set(self.column("emotion"))))
     lengths = property(lambda self: np.diff(self.offsets), doc="Frames of each clip, int64 [n].")
     has_face = property(lambda self: self.lengths > 0, doc="Which clips have frames, bool [n].")
     has_speech = property(lambda self: np.isfinite(self.speech).all(1) & (self.speech.shape[1] > 0),

@@ -41,11 +41,11 @@ class Pool:
 def _rows(corpus, emotion, speaker, intensity, space) -> np.ndarray:
     "Which clips of the corpus belong to a pool and have the space asked for."
     keep = np.asarray(corpus.has_speech if space == "speech" else corpus.has_face)
-    keep = keep & (np.asarray(corpus.clips["emotion"]) == emotion)
-    if speaker is not None: keep &= np.isin(np.asarray(corpus.clips["speaker"]), np.atleast_1d(speaker))
+    keep = keep & (corpus.column("emotion") == emotion)
+    if speaker is not None: keep &= np.isin(corpus.column("speaker"), np.atleast_1d(speaker))
     # Neutral is recorded at one level only, so a level thins out the emotions and not their start.
     if intensity is not None and emotion != "neutral":
-        keep &= np.isin(np.asarray(corpus.clips["intensity"]), np.atleast_1d(intensity))
+        keep &= np.isin(corpus.column("intensity"), np.atleast_1d(intensity))
     return np.flatnonzero(keep)
 
 def _name(emotion, **asked) -> str:
@@ -191,7 +191,7 @@ def _unit(corpus, space, most):
     keep = np.flatnonzero(corpus.has_speech if space == "speech" else corpus.has_face)
     keep = keep[np.linspace(0, len(keep) - 1, min(most, len(keep))).astype(int)]
     values = np.array((corpus.speech if space == "speech" else corpus.face_means())[keep], np.float64)
-    sd = inner_spread(values, np.asarray(corpus.clips["speaker"])[keep])
+    sd = inner_spread(values, corpus.column("speaker")[keep])
     used = sd[np.isfinite(sd)]
     if not used.size or used.max() < 20*np.median(used): return None
     sd = sd.astype(np.float32)
