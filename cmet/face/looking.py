@@ -9,7 +9,7 @@ __all__ = ['SURER', 'SMALLEST', 'CERTAIN', 'CUT', 'SUDDEN', 'JUMP', 'GROWTH', 'L
 
 # %% ../../nbs/30_face/05_looking.ipynb #05_looking-003
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -80,16 +80,18 @@ def around(box, shape, size=3.) -> tuple:  # -> (left, top, right, bottom), a sq
 # %% ../../nbs/30_face/05_looking.ipynb #05_looking-036
 @contextmanager
 def put_off(name:str):  # of a module
-    "Within a `with` block, whoever imports that module gets one that loads when something of it is used."
+    "Within a `with` block, whoever imports that module, or its package, gets one that loads when something of it is used."
     class Later(ModuleType):
         def __getattr__(self, what):
             if sys.modules.get(name) is self: del sys.modules[name]
             return getattr(import_module(name), what)
-    mine = Later(name)
-    sys.modules.setdefault(name, mine)
-    try: yield
-    finally:
-        if sys.modules.get(name) is mine: del sys.modules[name]
+    mine, (within, _, last) = Later(name), name.rpartition(".")
+    with put_off(within) if within else nullcontext() as above:  # its package too
+        if above: setattr(above, last, mine)
+        sys.modules.setdefault(name, mine)
+        try: yield mine
+        finally:
+            if sys.modules.get(name) is mine: del sys.modules[name]
 
 def mediapipe():  # -> the module
     "MediaPipe, without the plotting that it imports for drawings nobody here asks it for."
