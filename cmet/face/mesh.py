@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WAITING', 'THREADS', 'LIMIT', 'NATURAL', 'EMPHASIS', 'FOLDS', 'STANDS', 'SIZES', 'MOST', 'smoothed', 'to_pixels',
-           'MeshCodec', 'checked', 'at_once', 'Writer', 'Writers', 'widest_mouth', 'learned', 'save_codec', 'possible',
-           'load_codec']
+           'MeshCodec', 'checked', 'at_once', 'same', 'Writer', 'Writers', 'widest_mouth', 'learned', 'save_codec',
+           'possible', 'load_codec']
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-002
 import os
@@ -151,7 +151,9 @@ def at_once(work, *inputs) -> Future:
     done.set_result(work(*inputs))
     return done
 
-def _copied(coming): return coming.result().copy()  # two frames never share memory
+def same(a, b, rows=64) -> bool:  # uint8 [H, W, 3]
+    "Are two pictures equal? Strip by strip: most differ in the first, and no mask as large as they are is made."
+    return a.shape == b.shape and all(np.array_equal(a[y:y + rows], b[y:y + rows]) for y in range(0, len(a), rows))
 
 class Writer:
     "Everything about one clip that editing needs, and the edit of one frame."
@@ -164,14 +166,21 @@ class Writer:
         seen = self.points[track.found]
         self.eyes = np.median([eye_opening(p) for p in seen], axis=0)
         self.closing = closings([mouth_opening(p) for p in self.points], track.fps)
-        self.mouth, self.last, self.done = widest_mouth(track), (None, None), None
+        self.mouth, self.last, self.done = widest_mouth(track), (None, None), None  # done: inputs, picture, who waits for it
 
     def later(self, i, frame, delta, submit):  # [17] or [34] -> function () -> uint8 [H, W, 3]
         "The edited frame, once it is asked for. A picture that stands still is moved once: a still image, a call that pauses."
         now = self.points[i], self.pose[i], delta, self.closing[i]
         if not (self.done and all(a.shape == b.shape and np.allclose(a, b, 0, STANDS) for a, b in zip(now, self.done[0]))
-                and np.array_equal(frame, self.done[1])): self.done = now, frame, submit(self.moved, i, frame, delta)
-        return partial(_copied, self.done[2])
+                and same(frame, self.done[1])): self.done = now, frame, submit(self.moved, i, frame, delta), []
+        self.done[3].append(i)
+        return partial(self.taken, self.done)
+
+    def taken(self, done):
+        "A picture that others may still ask for is copied, as two frames never share memory; the last takes it."
+        done[3].pop()
+        picture = done[2].result()
+        return picture.copy() if done[3] or done is self.done else picture
 
     def moved(self, i, frame, delta):  # as above -> uint8 [H, W, 3]
         move, folds = (delta*np.resize(k, len(delta)) for k in (self.emphasis, self.folds))

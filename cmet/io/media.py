@@ -11,7 +11,7 @@ import warnings
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
@@ -34,14 +34,20 @@ def _exact():
     names = "BICUBIC", "ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP"
     return flags(sum(flags[n] for n in names)) if hasattr(flags, "ACCURATE_RND") else flags.BICUBIC
 
+def _joined(planes):  # a frame of the format gbrp -> uint8 [H, W, 3]
+    import cv2
+    rows = [np.frombuffer(p, np.uint8).reshape(-1, p.line_size)[:planes.height, :planes.width] for p in planes.planes]
+    return cv2.merge([rows[k] for k in (2, 0, 1)])  # without the copy between that `to_ndarray` makes
+
 def _rgb(frame):
     "uint8 [H, W, 3], turned upright where the camera was held on its side."
     check_picture(frame.width, frame.height, "a frame of the video")
     turns = (getattr(frame, "rotation", 0) or 0)//90 % 4  # counter-clockwise, as rot90 counts
     colours = [int(getattr(frame, k, 0) or 0) for k in ("color_trc", "color_primaries")]
     foreign = is_foreign(*colours)
-    image = frame.to_ndarray(format="rgb48le" if foreign else "gbrp", interpolation=_exact())  # in planes: half as long, the same bytes
-    return np.ascontiguousarray(np.rot90(to_709(image, *colours) if foreign else image, turns))
+    if foreign: image = to_709(frame.to_ndarray(format="rgb48le", interpolation=_exact()), *colours)
+    else: image = _joined(frame.reformat(format="gbrp", interpolation=_exact()))  # in planes: half as long, the same bytes
+    return np.ascontiguousarray(np.rot90(image, turns))
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-006
 MANY = 1 << 22  # pixels of a large picture: memory counts more than the time of one
@@ -191,14 +197,18 @@ def _picture_out(container, size, fps, pixel=Fraction(1)):
 def _picture_packets(frames, stream, size):
     "Encode pictures; yields packets."
     import av
-    for i, image in enumerate(frames):
+    frames = iter(frames)
+    for i in count():  # `enumerate` would keep each picture while the next one is made
+        if (image := next(frames, None)) is None: break
         if image.shape[1::-1] != size:
             raise CmetError(f"frame {i} has another size than the first", "crop or scale it")
         frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image, np.uint8), format="rgb24")  # without a copy
         frame = frame.reformat(format=stream.pix_fmt, dst_colorspace="ITU709", dst_color_range=1,
                               interpolation=_exact())
         frame.pts, frame.time_base = i, stream.codec_context.time_base
-        yield from stream.encode(frame)
+        packets = stream.encode(frame)
+        del image, frame
+        yield from packets
     yield from stream.encode(None)
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-016
