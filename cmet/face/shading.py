@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from .action_units import AUS, FULL, Rig, mirror, sides
+from .action_units import AUS, FULL, Rig, sides
 from .landmarks import OVAL, POINTS, triangles
 from .mouth import smooth
 from .warp import WALLS, affine, fetch, origin, paint
@@ -139,7 +139,8 @@ def creases(
     frame=None, points=None,  # a picture of them, and the face in it
 ) -> Shade:
     "The hand-drawn wrinkles, on one person's proportions and on the skin that is seen."
-    layout, pairs, none = layout_of(shape), mirror(), np.zeros((CANVAS, CANVAS), np.float32)
+    layout, none = layout_of(shape), np.zeros((CANVAS, CANVAS), np.float32)
+    pairs = ((shape[:, None]*[-1, 1, 1] - shape)**2).sum(-1).argmin(1)  # a line is mirrored in place, as `mirrored` does, and not by muscle
     draw = lambda unit: sum((stroke(s, layout, pairs) for s in CREASES.get(unit, ())), none)
     seen = skin_of(layout)*(1 if frame is None else bare(frame, points, layout))
     return Shade(np.stack([draw(u) for u in AUS])*seen, layout, walls=WALLS)
