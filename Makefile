@@ -15,11 +15,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: install
 	$(BIN)/cmet demo --out out
 
-# For two processors: three of pytest's workers, since tests that watch a browser, a server or a kill mostly wait. Notebooks are among
+# For two processors: four of pytest's workers, since tests that watch a browser, a server or a kill mostly wait. Notebooks are among
 # the tests; long ones begin first (tests/conftest.py).
 test: install
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist worksteal
 
 # 2,000 damaged files through the command's doors, the same ones every time; another round: make fuzz FUZZ="2000 --seed 1"
 fuzz: install
