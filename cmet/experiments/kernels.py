@@ -48,7 +48,11 @@ sys.path[:] = [p for p in sys.path if p]  # the folder in which this begins is n
 for module in ["ipykernel.kernelapp", *sys.argv[1:]]:
     try: importlib.import_module(module)
     except Exception: pass  # the run imports it itself, and says what is wrong
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+def ended(*_):
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]: pass
+    except ChildProcessError: pass
+signal.signal(signal.SIGCHLD, ended)
 gc.freeze()  # what is here already is not looked through, nor copied for it, in each fork again
 for line in sys.stdin:
     argv, env, cwd = json.loads(line)
