@@ -157,7 +157,7 @@ COMPARE = """<input type="range" value="4" min="0" max="100" aria-label="how muc
  oninput="this.closest('.cmet-faces').style.setProperty('--cut', this.value + '%')"><b></b><i>unedited</i><i>edited</i>"""
 
 class Picture(anywidget.AnyWidget):
-    "A JPEG on a canvas: no address to load from and no new layout of the page, which take an <img> three times as long."
+    "A JPEG on a canvas: no address to load from and no new layout of the page, which take an <img> two to three times as long."
     _esm = """
 export default { render({model, el}) {
   const page = document.createElement("canvas");
