@@ -11,6 +11,7 @@ import warnings
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from queue import Full, Queue
@@ -28,25 +29,26 @@ from .sound import read_audio, resample, write_audio
 _all_ = ["read_audio", "resample", "write_audio"]
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-005
-def _exact():
+def _converter():  # -> function (frame, format=...) -> frame, for all frames of a film: to set one up takes longer than a small frame
     "Exact rounding, full chroma; swscale's default moves the mean colour by 1 of 255 (as PyAV before 18)."
-    from av.video.reformatter import Interpolation as flags
+    from av.video.reformatter import Interpolation as flags, VideoReformatter
     names = "BICUBIC", "ACCURATE_RND", "FULL_CHR_H_INT", "FULL_CHR_H_INP"
-    return flags(sum(flags[n] for n in names)) if hasattr(flags, "ACCURATE_RND") else flags.BICUBIC
+    exact = flags(sum(flags[n] for n in names)) if hasattr(flags, "ACCURATE_RND") else flags.BICUBIC
+    return partial(VideoReformatter().reformat, interpolation=exact, threads=1)  # more only wait for each other
 
 def _joined(planes):  # a frame of the format gbrp -> uint8 [H, W, 3]
     import cv2
     rows = [np.frombuffer(p, np.uint8).reshape(-1, p.line_size)[:planes.height, :planes.width] for p in planes.planes]
     return cv2.merge([rows[k] for k in (2, 0, 1)])  # without the copy between that `to_ndarray` makes
 
-def _rgb(frame):
+def _rgb(frame, convert):  # convert: of `_converter`
     "uint8 [H, W, 3], turned upright where the camera was held on its side."
     check_picture(frame.width, frame.height, "a frame of the video")
     turns = (getattr(frame, "rotation", 0) or 0)//90 % 4  # counter-clockwise, as rot90 counts
     colours = [int(getattr(frame, k, 0) or 0) for k in ("color_trc", "color_primaries")]
     foreign = is_foreign(*colours)
-    if foreign: image = to_709(frame.to_ndarray(format="rgb48le", interpolation=_exact()), *colours)
-    else: image = _joined(frame.reformat(format="gbrp", interpolation=_exact()))  # in planes: half as long, the same bytes
+    if foreign: image = to_709(convert(frame, format="rgb48le").to_ndarray(), *colours)
+    else: image = _joined(convert(frame, format="gbrp"))  # in planes: half as long, the same bytes
     return np.ascontiguousarray(np.rot90(image, turns))
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-006
@@ -55,11 +57,11 @@ MANY = 1 << 22  # pixels of a large picture: memory counts more than the time of
 def _decode(path, clock):
     "Decoded frames as RGB arrays at a constant rate; each is converted once, however often it is shown."
     with opened(path) as container:
-        stream, old, image = video_stream(container), None, None
+        stream, old, image, convert = video_stream(container), None, None, _converter()
         stream.thread_type = "AUTO"
         if stream.width*stream.height > MANY: stream.codec_context.thread_count = 1  # each thread more holds pictures of its own
         for frame in ticks(container.decode(stream), clock, f"'{path}'"):
-            if frame is not old: old, image = frame, _rgb(frame)
+            if frame is not old: old, image = frame, _rgb(frame, convert)
             yield image
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-035
@@ -130,7 +132,7 @@ def _describe(path):
         if not 1/10 < pixel < 10: pixel = Fraction(1)  # no camera's
     if getattr(first, "interlaced_frame", False):
         warnings.warn(f"'{path}' is interlaced, and taken as it is: deinterlace it first, or edges will be combs", stacklevel=3)
-    clock, image = read_clock(path), _rgb(first)
+    clock, image = read_clock(path), _rgb(first, _converter())
     pixel = 1/pixel if image.shape[0] != first.height else pixel  # it lay on its side
     return VideoSource(Path(path), clock.fps, image.shape[1::-1], clock.frames, sound, told, clock=clock, pixel=pixel)
 
@@ -197,14 +199,13 @@ def _picture_out(container, size, fps, pixel=Fraction(1)):
 def _picture_packets(frames, stream, size):
     "Encode pictures; yields packets."
     import av
-    frames = iter(frames)
+    frames, convert = iter(frames), _converter()
     for i in count():  # `enumerate` would keep each picture while the next one is made
         if (image := next(frames, None)) is None: break
         if image.shape[1::-1] != size:
             raise CmetError(f"frame {i} has another size than the first", "crop or scale it")
         frame = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(image, np.uint8), format="rgb24")  # without a copy
-        frame = frame.reformat(format=stream.pix_fmt, dst_colorspace="ITU709", dst_color_range=1,
-                              interpolation=_exact())
+        frame = convert(frame, format=stream.pix_fmt, dst_colorspace="ITU709", dst_color_range=1)
         frame.pts, frame.time_base = i, stream.codec_context.time_base
         packets = stream.encode(frame)
         del image, frame
