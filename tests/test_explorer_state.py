@@ -185,3 +185,25 @@ def test_a_number_between_the_steps_is_shown_as_it_is(tmp_path):
         s = shown[name]
         assert s.value == pytest.approx(k) and abs(round((k - s.min)/s.step)*s.step + s.min - k) < 1e-6, name
     e.live.close()
+
+
+def test_under_a_hand_the_face_comes_first_and_the_other_controls_follow(tmp_path):
+    e, came = Explorer(folder=tmp_path), []
+    e.wait()
+    e.faces.after.observe(lambda _: came.append("face"), "value")
+    for control in (e.emotions.box, e.emotions.sliders["neutral"]): control.observe(lambda _: came.append("control"), "value")
+    e.emotions.sliders["sad"].value = .5
+    e.wait()
+    assert came[0] == "face" and came.count("control") == 2 and came[-1] == "control", came
+    e.live.close()
+
+
+def test_a_hand_that_goes_back_before_the_controls_have_followed_is_heard(tmp_path):
+    e = Explorer(folder=tmp_path)
+    e.wait()
+    with e.lock:  # so the worker shows nothing between
+        e.emotions.sliders["sad"].value = .5
+        e.emotions.sliders["sad"].value = 0
+    assert dict(e.wait().state.weights)["sad"] == 0
+    check(e, Scene())
+    e.live.close()

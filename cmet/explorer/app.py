@@ -137,12 +137,13 @@ class Explorer:
         self.widget = layout(self)
         self.put()
 
-    def put(self, **change) -> None:  # fields of `Wish`
-        "Wish for something else: all controls show it at once, and the picture follows."
+    def put(self, hand=False, **change) -> None:  # fields of `Wish`; hand: of a slider, whose user waits for the picture
+        "Wish for something else: all controls show it at once, or where a hand waits after the picture, with the words."
         with self.lock:
             self.state, self.trouble = tidy(replace(self.state, **change), self.names), ""
-            self._controls()
+            self.emotions.held = dict(self.state.weights)
             self.live.put(self.state)
+            if not hand: self._controls()
 
     def wait(self, seconds:float=60.):
         "Return when what is shown is up to date."
@@ -181,7 +182,8 @@ class Explorer:
             if new: self.put(weights=((new[-1], 1.),))
 
     def _tell(self, view):
-        "What is said about a picture."
+        "What is said about a picture, and what a hand did to the other controls."
+        with self.lock: self._controls()
         for part in (self.map, self.bars, self.voices): part.show(view)
         line = preset(dict(view.wish.weights), view.wish.strength, view.wish.mapper, view.wish.regions)
         self.presets.show(line, read_lines(self.kept))
@@ -199,8 +201,8 @@ class Explorer:
             if bad:
                 self.state = tidy(replace(self.state, **bad), self.names)
                 self.uploads.forget(files_of(wish) - files_of(self.state) - files_of(good))
-                self._controls()
                 self.live.put(self.state)
+            self._controls()
             tell(self.line, self.trouble, bad=True)
 
 # %% ../../nbs/95_explorer/60_app.ipynb #60_app-020
@@ -224,7 +226,7 @@ def typed(e:Explorer, text:str) -> None:
     else: e.put(**told | {"weights": tuple(told["weights"].items())})
 
 def weigh(e:Explorer, name:str, k:float) -> None:
-    with e.lock: e.put(weights=(*((n, x) for n, x in e.state.weights if n != name), (name, k)))
+    with e.lock: e.put(hand=True, weights=(*((n, x) for n, x in e.state.weights if n != name), (name, k)))
 
 def bring_voice(e:Explorer, stem:str, files) -> None:  # files: paths as text
     with e.lock:
