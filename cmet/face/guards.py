@@ -66,15 +66,18 @@ THIN, ROUNDS, HANDED = .2, 12, .8  # share of its area below which a triangle gi
 def unfold(points, move):  # [468, 2] pixels; move is changed in place
     "No piece of skin turns over: where one would, its corners move together."
     tri, (x, y) = triangles(), np.ascontiguousarray(points.T)
-    area = lambda x, y, t: (x[t[:, 1]] - x[t[:, 0]])*(y[t[:, 2]] - y[t[:, 0]]) - (x[t[:, 2]] - x[t[:, 0]])*(y[t[:, 1]] - y[t[:, 0]])
-    whole = area(x, y, tri)
+    def area(x, y, a, b, c):
+        (p, r), (q, s) = ((z[b] - z[a], z[c] - z[a]) for z in (x, y))
+        return p*s - r*q
+    whole = area(x, y, *tri.T)
     front = whole*np.sign(np.median(whole)) > 1  # what is turned away is not seen
     tri, whole = tri[front], whole[front]
+    corners, size = np.ascontiguousarray(tri.T), np.abs(whole)
     best, least = move.copy(), np.inf
     for _ in range(ROUNDS):
-        share = smooth((THIN - area(x + move[:, 0], y + move[:, 1], tri)/whole)/(2*THIN))
+        share = smooth((THIN - area(*np.add((x, y), move.T), *corners)/whole)/(2*THIN))
         bad = np.flatnonzero(share > .01)
-        if (folded := share@np.abs(whole)) < least: best[:], least = move, folded
+        if (folded := share@size) < least: best[:], least = move, folded
         if not len(bad): break
         at, w = tri[bad], share[bad, None]
         given = [np.broadcast_to(w, at.shape), *(w*(d[at].mean(1, keepdims=True) - d[at]) for d in move.T)]

@@ -281,10 +281,12 @@ def unit(points):  # [468+, 2+] -> float, pixels
 
 def eye_opening(points):  # [468+, 2+] -> [2], in outer eye distances
     "How far each eye is open."
-    gaps = [np.mean([(points[b, :2] - points[a, :2])@down(points) for a, b in pairs]) for _, _, pairs in LIDS]
+    along = down(points)
+    gaps = [np.mean([(points[b, :2] - points[a, :2])@along for a, b in pairs]) for _, _, pairs in LIDS]
     return np.array(gaps)/unit(points)
 
 def mouth_opening(points):  # [468+, 2+] -> float, in outer eye distances
     "How far the lips are apart."
-    gaps = [(points[b, :2] - points[a, :2])@down(points) for a, b in ((13, 14), (82, 87), (312, 317))]
+    along = down(points)
+    gaps = [(points[b, :2] - points[a, :2])@along for a, b in ((13, 14), (82, 87), (312, 317))]
     return float(np.mean(gaps)/unit(points))

@@ -219,9 +219,10 @@ def mouth_seen(frame, points) -> bool:
     rim, line = fill(LIP_RIM), grown(fill(LIP_LINE), 3) > 0
     lips, skin = rim > 0, (grown(rim, 13) > 0) & (grown(rim, 5) == 0)
     if not lips.any() or not skin.any(): return True  # too flat a mouth to judge: a profile
-    contrast = min(eyes[25:55, 15:65, 0].std(), DARKEST*lab[skin][:, 0].mean())
-    differ = max(np.linalg.norm(lab[lips].mean(0) - lab[skin].mean(0)), abs(lab[lips][:, 0].mean() - lab[line][:, 0].mean()))
-    return bool(lab[lips][:, 0].std() > PLAIN*contrast and differ > ALIKE*contrast)
+    lips, skin, line = lab[lips], lab[skin], lab[line]
+    contrast = min(eyes[25:55, 15:65, 0].std(), DARKEST*skin[:, 0].mean())
+    differ = max(np.linalg.norm(lips.mean(0) - skin.mean(0)), abs(lips[:, 0].mean() - line[:, 0].mean()))
+    return bool(lips[:, 0].std() > PLAIN*contrast and differ > ALIKE*contrast)
 
 def mostly(
     flags,  # bool [T]

@@ -9,6 +9,7 @@ __all__ = ['CANVAS', 'SCALE', 'MIDDLE', 'CREASES', 'STEPS', 'LIFT', 'DARKEST', '
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-002
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -111,12 +112,21 @@ class Shade:
     source:str="drawn by hand"
     walls:float=0.  # light from a fold's own walls, see `Lamp`; what was measured on skin holds it already
 
+    @cached_property
+    def folds(self):  # (the part of the canvas that has any, float32 [17, h, w] of it)
+        rows, columns = (np.flatnonzero(self.textures.any((0, k))) for k in (2, 1))
+        box = tuple(slice(n[0], n[-1] + 1) if len(n) else slice(0) for n in (rows, columns))
+        return box, np.ascontiguousarray(self.textures[(slice(None), *box)], np.float32)
+
     def gain(self, intensity):  # [17], or [34] by halves -> (float32 [256, 256], layout, walls), as `warp` takes it
         pull = np.asarray(intensity, np.float32).clip(0)  # a muscle let go does not un-fold smooth skin
-        log = [np.einsum("k,khw->hw", half/FULL, self.textures) for half in pull.reshape(-1, len(AUS))]
+        box, folds = self.folds
+        log = [sum((k/FULL*folds[i] for i, k in enumerate(half) if k), 0*folds[0]) for half in pull.reshape(-1, len(AUS))]
         if len(log) == 2:
-            log = sides((np.arange(CANVAS)[:, None] - MIDDLE[0])/SCALE)[:, None].astype(np.float32)*log
-        return bounded(sum(log)), self.layout, self.walls
+            log = sides((np.arange(CANVAS)[box[1], None] - MIDDLE[0])/SCALE)[:, None].astype(np.float32)*log
+        out = np.zeros((CANVAS, CANVAS), np.float32)
+        out[box] = bounded(sum(log))
+        return out, self.layout, self.walls
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-021
 BARE = [9, 8, 151, 50, 280, 205, 425, 101, 330]  # points between the brows, on the forehead and the cheeks

@@ -42,8 +42,8 @@ def paint(
 ) -> np.ndarray:  # int16 [H, W]: number of the triangle seen at each pixel, -1 where there is none
     "Which triangle each pixel shows."
     seen = np.full(shape, -1, np.int16)
-    fixed = np.round(corners*32).astype(np.int32)  # five binary places for OpenCV
-    for i, corners in zip(order, fixed[order]): cv2.fillConvexPoly(seen, corners, float(i), cv2.LINE_8, 5)
+    order, fixed = np.asarray(order), np.round(corners*32).astype(np.int32)  # five binary places for OpenCV
+    for i, corners in zip(order.tolist(), fixed[order]): cv2.fillConvexPoly(seen, corners, i, cv2.LINE_8, 5)
     whole = (seen >= 0).view(np.uint8)
     closed = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     if (cracks := cv2.findNonZero(closed - whole)) is not None:  # few: cheaper one by one than a dilation of everything
@@ -69,13 +69,15 @@ def origin(
     k, n, y = np.maximum(seen.ravel()[first], -1), np.diff(first, append=seen.size), first//seen.shape[1]*step + at[1]
     along = lambda values: np.repeat(values, n).reshape(seen.shape)  # from one number a stretch to one a pixel
     out = np.empty((2, *seen.shape), np.float32)
-    for (a, b, c), place in zip(np.concatenate([M, ASIDE])[k].transpose(1, 2, 0), out):
+    for maps, place in zip(np.concatenate([M, ASIDE]).transpose(1, 2, 0), out):
+        a, b, c = np.ascontiguousarray(maps).take(k, 1, mode="wrap")
         np.multiply(along(np.float32(a)), x, out=place)
         place += along(np.float32(a*at[0] + b*y + c))
-    if source is not None and len(steep := np.flatnonzero(np.append(np.abs(M[:, :, :2]).max((1, 2)) > STEEP, False)[k])):
-        far = np.concatenate([np.arange(first[s], first[s] + n[s]) for s in steep])  # some tens: a mask of all takes as long as the rest
-        flat, j = out.reshape(2, -1), np.repeat(k[steep], n[steep])
-        flat[:, far] = flat[:, far].clip(source.min(1)[j].T, source.max(1)[j].T)
+    if source is not None and len(steep := np.flatnonzero(np.append((np.abs(M[:, :, :2]) > STEEP).any((1, 2)), False)[k])):
+        n, ends = n[steep], n[steep].cumsum()
+        far = np.arange(ends[-1]) + np.repeat(first[steep] - ends + n, n)  # some tens: a mask of all takes as long as the rest
+        flat, corners = out.reshape(2, -1), source[k[steep]]
+        flat[:, far] = flat[:, far].clip(*(np.repeat(x, n, 0).T for x in (corners.min(1), corners.max(1))))
     return out
 
 def fetch(
@@ -250,8 +252,10 @@ class Lamp:
         flat, self.walls = layout[triangles()].astype(np.float64), np.float32(walls)
         (M, _), larger = affine(flat, corners), np.ptp(corners[..., 0])/max(np.ptp(layout[:, 0]), 1)
         self.step = s = 1 + 2*int(np.clip(round((NODES*larger - 1)/2), 0, 3))
-        near = seen[np.ix_(*(np.minimum(np.arange(s//2, n + s//2, s), n - 1) for n in seen.shape))].astype(np.int16)
-        if s > 1: near = np.where(near < 0, cv2.dilate(near, np.ones((3, 3), np.uint8)), near)  # light goes on beneath an edge
+        near = seen.astype(np.int16)
+        if s > 1:
+            near = near[np.ix_(*(np.minimum(np.arange(s//2, n + s//2, s), n - 1) for n in seen.shape))]
+            near = np.where(near < 0, cv2.dilate(near, np.ones((3, 3), np.uint8)), near)  # light goes on beneath an edge
         self.log = fetch(texture, origin(near, M, flat, np.add(at, s//2), s), cv2.INTER_LINEAR)*(near >= 0)
 
     def light(self, out, skin, y:int=0):  # uint8 [h, W, 3]; bool [h, W], where skin is; its first row in the picture
