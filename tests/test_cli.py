@@ -1,7 +1,9 @@
 """The `cmet` command from outside: speed, silence, exit status, the demo."""
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -254,3 +256,26 @@ def test_folders_that_cannot_be_made(tmp_path, capsys):
     for command in "demo", "studio":
         assert main([command, "--out", str(tmp_path/"file")]) == 2
         assert re.fullmatch(r"cmet: cannot make folder '.*file'.*: .*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("page, options", [("lab", "LAB"), ("app", "APP")])
+def test_a_page_starts_without_a_librarys_warnings(page, options, tmp_path):
+    "What `make lab` and `make app` print before anybody visits them."
+    if not shutil.which("make"): pytest.skip("no make here")
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "JUPYTER", "JPY", "PYTHONWARNINGS"))}
+    env |= {f"JUPYTER_{k}_DIR": str(tmp_path/k) for k in ("CONFIG", "DATA", "RUNTIME")}
+    line = ["make", "-o", "install", page, f"VENV={sys.prefix}", f"{options}=--no-browser --port={port}"]  # -o: as installed
+    with open(tmp_path/"log", "w+") as log:
+        server = subprocess.Popen(line, cwd=builtin().parent, env=env, stdout=log, stderr=log, start_new_session=True)
+        try:
+            end = time.monotonic() + 90
+            while f"localhost:{port}/" not in (said := (tmp_path/"log").read_text()):
+                assert server.poll() is None and time.monotonic() < end, said[-2000:]
+                time.sleep(.1)
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait(20)
+    assert "arning" not in said and "deprecated" not in said, said
