@@ -252,7 +252,7 @@ def plot_curves(
 ):  # -> Figure
     "Learning curves: losses on known speakers, scores on held-out ones."
     import matplotlib.pyplot as plt
-    fig, (a, b) = plt.subplots(1, 2, figsize=(9, 2.8), dpi=144)
+    fig, (a, b) = plt.subplots(1, 2, figsize=(9, 3.1), dpi=144)
     at = [r["step"] for r in history]
     for k, color in zip(COLUMNS[1:5], ("#333333", "#1b6ca8", "#c8553d", "#588157")):
         a.plot(at, [r[k] for r in history], color=color, label=k)
@@ -261,6 +261,6 @@ def plot_curves(
         b.plot([r["step"] for r in exams], [r[k] for r in exams], "o-", color=color, label=k)
     a.set(xlabel="step", ylabel="loss (unweighted parts)", yscale="log", title="known speakers")
     b.set(xlabel="step", ylabel="score", ylim=(0, 1), title="held-out speakers")
-    a.legend(ncol=2, loc="lower left"); b.legend(loc="lower right")
+    for ax in (a, b): ax.legend(ncol=4, loc="upper center", bbox_to_anchor=(.5, -.27), frameon=False, fontsize=8)
     fig.suptitle(title); fig.tight_layout()
     return fig
