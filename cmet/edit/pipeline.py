@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from urllib.parse import quote
 
@@ -221,14 +221,15 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
     shown = dict(unit="frame", leave=False, disable=None if progress else True)  # None: no terminal
     with claimed(out, new=not force), tqdm(total=total, **shown) as bar:
         track, gain = find_face(codec, source, bar), None
-        give_back()
         if request.lip is not None: track = track.speaking(request.lip, source.fps)
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
         if request.gain is not None: delta, gain = request.gain.applied(delta, source.fps)
         drawn, notes = request.drawn(delta, track)
         for note in (notes := [*standing(source, request.lips), *getattr(track, "notes", ()), *notes]): warnings.warn(note, stacklevel=2)
         story = request.story(source, [both_sides(d, codec.dim) for d in drawn]) | {"notes": notes, "gain": gain}  # gain: mean, min and max of the factor over time
-        frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, drawn, source.size)
+        give_back()
+        pictures = source.frames() if source.still is None else repeat(source.still, source.n_frames)  # nobody here writes on it
+        frames = request.films(counted(pictures, bar, "2/2 move the face"), track, drawn, source.size)
         return save_edit(out, source, frames, story, request.lips, force)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-011

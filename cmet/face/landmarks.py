@@ -17,6 +17,7 @@ import numpy as np
 from ..core import CmetError, silent
 from .looking import Cuts, Looker, Network, View, jumped, mediapipe, mostly, mouth_seen
 from ..io.assets import asset
+from ..io.media import ahead
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-004
 POINTS = 468  # skin points; 10 iris points may follow them
@@ -180,12 +181,15 @@ def track(
     found, shown, tops, cuts = [], [], [], Cuts()
     with finder() as find, finder(faces=2, follow=False) as count, Looker() as look:
         follow = Follower(find, look)
-        for i, frame in enumerate(frames):
-            new, last = cuts(frame) or i == 0, follow.last
-            if (new or i%every == 0) and len(count(frame)) > 1: raise two_faces(i)
-            face = last if last is not None and cuts.same else follow(i, frame, new)
-            if not new and jumped(last, face): new, face = True, follow(i, frame, True)
-            if new or i%every == 0: follow.look_around(frame, i)
+        def looked():
+            for i, frame in enumerate(frames):
+                new, last = cuts(frame) or i == 0, follow.last
+                if (new or i%every == 0) and len(count(frame)) > 1: raise two_faces(i)
+                face = last if last is not None and cuts.same else follow(i, frame, new)
+                if not new and jumped(last, face): new, face = True, follow(i, frame, True)
+                if new or i%every == 0: follow.look_around(frame, i)
+                yield i, frame, face, new
+        for i, frame, face, new in ahead(looked()):  # the network looks at one frame while the last one's mouth is
             shown.append(face is None or mouth_seen(frame, face))
             found.append(np.full((478, 3), np.nan, np.float32) if face is None else face)
             if new: tops.append([i, -np.inf, i, None])

@@ -12,6 +12,7 @@ import os
 import warnings
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def to_pixels(
     return smoothed(out, found, 2)
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-007
-WAITING = 48 << 20  # bytes of pictures that wait their turn
+WAITING = 32 << 20  # bytes of pictures that wait their turn, or are moved at a time: of 4K one
 THREADS = min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 class MeshCodec(FaceCodec):
@@ -96,11 +97,12 @@ class MeshCodec(FaceCodec):
     def edit_stream(self, frames, track:Track, delta):  # delta: [T, 17], or [T, 34] by halves, see `Rig`
         "Edit one frame at a time; frames without a face pass through as they are."
         delta, write, i, coming = checked(delta, len(track)), Writers(self, track), -1, deque()
-        with ThreadPoolExecutor(THREADS) as pool:
+        with ExitStack() as stack:
             for i, frame in enumerate(frames):
                 if i >= len(track): break
+                if not i: most = min(THREADS, WAITING//frame.nbytes); pool = stack.enter_context(ThreadPoolExecutor(max(most, 1)))
                 coming.append(write.later(i, frame, delta[i], pool.submit))
-                if len(coming) > min(THREADS, WAITING//frame.nbytes): yield coming.popleft()()
+                if len(coming) > most: yield coming.popleft()()
             while coming: yield coming.popleft()()
         if i + 1 != len(track):
             raise CmetError("the clip has another number of frames than its track", "track the clip you edit")
@@ -153,7 +155,7 @@ def at_once(work, *inputs) -> Future:
 
 def same(a, b, rows=64) -> bool:  # uint8 [H, W, 3]
     "Are two pictures equal? Strip by strip: most differ in the first, and no mask as large as they are is made."
-    return a.shape == b.shape and all(np.array_equal(a[y:y + rows], b[y:y + rows]) for y in range(0, len(a), rows))
+    return a is b or a.shape == b.shape and all(np.array_equal(a[y:y + rows], b[y:y + rows]) for y in range(0, len(a), rows))
 
 class Writer:
     "Everything about one clip that editing needs, and the edit of one frame."

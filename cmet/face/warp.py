@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from .guards import guarded
 from .landmarks import EYES, OVAL, POINTS, triangles
 from .mouth import Mouth, open_mouth, smooth
+from ..io.media import blank
 
 # %% ../../nbs/30_face/40_warp.ipynb #40_warp-004
 def affine(
@@ -223,7 +224,8 @@ def warp(
     if gain is None and not np.any(move): return frame
     flat, move = points[:POINTS, :2].astype(np.float64), guarded(points, move, usual_eyes, closing)
     where, by = extend(flat, move)
-    tri, behind, out = faces.all, len(faces.behind), frame.copy()
+    tri, behind, out = faces.all, len(faces.behind), blank(frame.shape)
+    out[:] = frame
     M, fine = affine(where[tri], (where + by)[tri])
     far_first = behind + np.argsort(-points[faces.skin, 2].mean(1), kind="stable")
     order = np.concatenate([np.arange(behind), far_first])
