@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from skimage.data import astronaut
 
 from cmet.core import BASIC, EMOTIONS, CmetError, builtin, find_data, sha256
@@ -194,6 +195,17 @@ def test_a_mapper_of_ones_own_without_an_ear_says_why_it_is_silent(corpus, talk)
     for mapper, told in (mine, True), (fitted, False):
         with warnings.catch_warnings(record=True) as caught: edit_video(talk, talk.parent/"out.mp4", mapper=mapper, **request)
         assert any("without an ear" in str(w.message) for w in caught) == told
+
+
+def test_a_preview_by_a_mapper_without_an_ear_says_of_how_much_speech(talk, corpus):
+    "It bore the title `to - from`."
+    more = dict(mapper=One(), codec=Toy(), corpus=corpus, encoder="egemaps")
+    title = lambda **words: Image.open(preview(talk, talk.parent/"x.png", **more, **words)).info["Title"]
+    happy, calm = ([builtin("speech")/f"F01_{e}_3_00{k}.flac" for k in "12"] for e in ("happy", "neutral"))
+    assert title(to=happy) == "speech (2 clips) - neutral"
+    assert title(to=happy, frm=calm[:1]) == "speech (2 clips) - neutral (1 clip)"
+    assert title(vector="happy") == "happy - neutral"
+    with pytest.raises(CmetError, match="--to other speech than --from"): title(to=calm, frm=calm)
 
 
 def test_folders_of_speech(tmp_path):

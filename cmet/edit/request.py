@@ -186,7 +186,7 @@ def wanted_vector(
         start = Pool("from", encoder.encode(frm)) if frm else neutral_pool(mapper, corpus, end)
         found = speech_vector(end, start, encoder.name, corpus)
     if np.abs(found.values).max() > 1e-6: return found
-    raise CmetError("the speech vector is zero", "give speech that differs from where the video starts")
+    raise CmetError("the speech vector is zero", "give --to other speech than --from" if vector is None else "name an emotion that is not taken off again")
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-020
 @dataclass(frozen=True)
