@@ -435,3 +435,10 @@ def test_ravdess_actors_left_out():
             hits[name] += [near(m.predict(direction(test, e, speaker=s), np.zeros((1, 17)))[0]) == k
                            for s in test.speakers for k, e in enumerate(names)]
     assert np.mean(hits["ridge"]) > .38 and np.mean(hits["label"]) > .5, {k: np.mean(v) for k, v in hits.items()}
+
+
+def test_an_ear_of_one_voice_is_refused_in_one_line():
+    "README's own layout: somebody speaks, somebody else is silent."
+    from cmet.mappers.ear import heard
+    x = np.random.default_rng(0).normal(size=(8, 5))
+    with pytest.raises(CmetError, match="voices of several people"): heard(x, ["anna"]*8, ["neutral", "happy"]*4)

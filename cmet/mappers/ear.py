@@ -226,6 +226,7 @@ def heard(
     home = {p: source[person == p][0] for p in np.unique(person)}
     order = sorted(np.random.default_rng(seed).permutation(list(home)), key=lambda p: home[p])  # each corpus in every fold
     folds = min(folds, len(order))
+    if folds < 2: raise CmetError("an ear needs voices of several people", "add speech of others, or leave ear=true out")
     fold = {p: i % folds for i, p in enumerate(order)}
     part, own, out = np.array([fold[p] for p in person]), own_rest(x, voice, emotion), None
     far = np.zeros(len(x))
