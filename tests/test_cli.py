@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
@@ -279,3 +280,12 @@ def test_a_page_starts_without_a_librarys_warnings(page, options, tmp_path):
             os.killpg(server.pid, signal.SIGTERM)
             server.wait(20)
     assert "arning" not in said and "deprecated" not in said, said
+
+
+def test_a_signal_that_meets_a_lock_is_still_a_stop():
+    "A wait that is interrupted between letting its lock go and waiting cannot let it go again, and Python says only that."
+    from cmet.io.terminal import terminable
+    with pytest.raises(KeyboardInterrupt), terminable():
+        try: raise KeyboardInterrupt
+        finally: threading.Lock().release()
+    with pytest.raises(RuntimeError), terminable(): threading.Lock().release()

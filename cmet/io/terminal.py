@@ -47,6 +47,9 @@ def terminable():
     wanted = [s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) != signal.SIG_IGN]
     before = {s: signal.signal(s, stop) for s in wanted}
     try: yield
+    except RuntimeError as e:  # a lock that was just being let go when the signal came says so in its place
+        if isinstance(e.__context__, KeyboardInterrupt): raise e.__context__ from None
+        raise
     finally:
         for s, handler in before.items(): signal.signal(s, handler)
 
