@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain, repeat
+from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
@@ -228,8 +228,7 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
         for note in (notes := [*standing(source, request.lips), *getattr(track, "notes", ()), *notes]): warnings.warn(note, stacklevel=2)
         story = request.story(source, [both_sides(d, codec.dim) for d in drawn]) | {"notes": notes, "gain": gain}  # gain: mean, min and max of the factor over time
         give_back()
-        pictures = source.frames() if source.still is None else repeat(source.still, source.n_frames)  # nobody here writes on it
-        frames = request.films(counted(pictures, bar, "2/2 move the face"), track, drawn, source.size)
+        frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, drawn, source.size)
         return save_edit(out, source, frames, story, request.lips, force)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-011
