@@ -1,8 +1,11 @@
 "Pictures keep their pixels, their labels stay inside, and emotions keep their colours."
+import re
+
 import numpy as np
 import pytest
 
 from cmet.core import EMOTIONS, EXTENDED, CmetError
+from cmet.face.action_units import AUS
 from cmet.viz import figures
 
 
@@ -88,3 +91,16 @@ def test_cosine_map_puts_the_similar_side_by_side():
     assert {"".join(sorted(order[:2])), "".join(sorted(order[2:]))} == {"a1a2", "b1b2"}
     assert sum(t.get_text() == "1.00" for t in fig.axes[1].texts) >= 4
     with pytest.raises(CmetError, match="two at least"): figures.cosine_map({"a": a})
+
+
+def test_the_explorers_bars_are_as_long_as_their_heading_says():
+    "Full at 3, under a heading that said 0 to 5."
+    from types import SimpleNamespace as N
+    from cmet.explorer.widgets import Bars
+    for units, n, full in ((AUS, 17, 5.), ((), 10, 1.)):
+        change = np.zeros((1, n), np.float32)
+        change[0, :3] = full, -full/2, full/5
+        b = Bars()
+        b.show(N(frame=0, change=change, clip=N(face=np.zeros((1, n)), codec=N(units=units))))
+        assert f"−{full:g} to {full:g}" in b.head.value
+        assert [float(x) for x in re.findall(r"width:([\d.]+)%", b.widget.value)][:4] == [50, 25, 10, 0]

@@ -24,7 +24,7 @@ from .panels import Output, Parts, Presets, Settings, Voices, code
 from .preview import PORTRAIT, Scene, View, Wish
 from .upload import Uploads, example_faces
 from .voices import balanced, preset, read_preset, read_weights, spell, voice_name
-from .widgets import STYLE, Bars, Emotions, Faces, Names, note, tell
+from .widgets import STYLE, Bars, Emotions, Faces, Names, heading, note, tell
 from .worker import Latest
 from ..face.action_units import AUS
 from ..face.regions import both_sides, told_regions
@@ -269,14 +269,14 @@ def layout(e:Explorer) -> w.Widget:
         made = w.VBox(widgets, layout=w.Layout(min_width="0", overflow="hidden"))
         made.add_class(f"cmet-{name}")
         return made
-    head = lambda title: w.HTML(f'<div class="cmet-head" role="heading" aria-level="3">{title}</div>')
+    head = lambda title: w.HTML(heading(title))
     s, moment = e.settings, w.VBox([e.settings.frame], layout=w.Layout(flex="1 1 auto", min_width="0"))
     parts = [part("sets", head("Emotions"), e.emotions.widget, s.strength, e.parts.widget, e.presets.widget,
                   head("Voices of your own"), e.voices.widget, e.emotions.voices, e.voices.line, head("By what"), s.widget),
              part("face", head("Face"), e.faces.widget),
              part("sees", w.HBox([s.play, moment]), e.line, e.words, s.face),
              part("map", head("Map of voices"), e.map.widget),
-             part("meant", head("What moves (action units, 0 to 5)"), e.bars.widget),
+             part("meant", e.bars.head, e.bars.widget),
              part("out", head("Take away"), e.output.widget)]
     grid = w.Box(parts)
     grid.add_class("cmet-page")
