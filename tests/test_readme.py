@@ -58,7 +58,25 @@ def reader(command, folder, **more):
 def test_length_and_links():
     assert len(README.splitlines()) <= 150
     links = [a for a in re.findall(r"\]\(([^)]+)\)", README) if "://" not in a]
-    assert len(links) > 20 and not [a for a in links if not (ROOT/a).exists()]
+    assert len(links) > 20 and not [a for a in links if not (ROOT/a.partition("#")[0]).exists()]
+
+
+def headings(book):
+    "Of a notebook, as JupyterLab writes them into an address, and in how many words what is below them defines something."
+    found, name = {}, None
+    for cell in json.loads(book.read_text("utf-8"))["cells"]:
+        source = "".join(cell["source"])
+        for line in source.splitlines() if cell["cell_type"] == "markdown" else ():
+            if line.startswith("#"): name, words = line.lstrip("# ").replace(" ", "-"), 0
+            else: words += len(line.split())
+        if cell["cell_type"] == "code" and re.search(r"(?m)^(def|class) ", source) and name: found.setdefault(name, words)
+    return found
+
+
+def test_a_link_to_a_part_of_a_notebook_leads_to_a_heading_with_its_code_in_sight():
+    "Within a minute of reading, at four words a second."
+    parts = [a.split("#") for a in re.findall(r"\]\((nbs/[^)]+#[^)]+)\)", README)]
+    assert len(parts) == 5 and [(book, part) for book, part in parts if headings(ROOT/book).get(part, 999) > 240] == []
 
 
 def listed(index):

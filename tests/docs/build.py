@@ -17,6 +17,7 @@ from pathlib import Path
 
 import api
 import check
+from markdown.extensions.toc import slugify
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from PIL import Image
@@ -67,6 +68,7 @@ def address(target, source):
         page = f"files/{goal.relative_to(ROOT)}"
         (PAGES/page).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(goal, PAGES/page)
+    if goal.suffix == ".ipynb": anchor = slugify(anchor, "-")  # JupyterLab keeps the capitals of a heading, MkDocs does not
     return page and away(PLACE[source], page) + (anchor and f"#{anchor}")
 
 
