@@ -18,6 +18,7 @@ from skimage.data import astronaut
 from cmet import cli
 from cmet.cli import COMMANDS, main, parser
 from cmet.core import builtin
+from cmet.io import terminal
 from cmet.io.media import open_video, write_video
 
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
@@ -113,7 +114,7 @@ def test_help_lists_what_there_is(monkeypatch, capsys):
     named = {c: {w.strip(",.") for w in words} for c, words in shown.items()}
     assert {"newest", *CODECS, *ENCODERS} <= named["encode"] and {"newest", *MAPPERS, *ENCODERS} <= named["edit"]
     assert set(MAPPERS) <= named["train"]
-    monkeypatch.setattr(cli.Help, "_expand_help", lambda *_: 1/0)
+    monkeypatch.setattr(terminal.Help, "_expand_help", lambda *_: 1/0)
     assert all(isinstance(a, cli.argparse.Action) for a in parser()._actions), "made without a look"
 
 
@@ -142,7 +143,12 @@ def test_wrong_arguments_are_one_line(argv, capsys):
 @pytest.mark.parametrize("argv, said", [
     ("edit a.mp4 -o b.mp4 --prev", "'--prev' is not understood: use --preview"),
     ("edit a.mp4 -o b.mp4 --preview=x", "--preview takes no value, and is given 'x': leave it out"),
-    ("edit a.mp4 c.mp4 -o b.mp4", "'c.mp4' is not understood: see `cmet edit --help`"),
+    ("edit a.mp4 c.mp4 -o b.mp4", "'c.mp4' is not understood: name one VIDEO, or a folder of them; speech goes after --to"),
+    ("crop a.mp4 c.mp4 -o b.mp4", "'c.mp4' is not understood: see `cmet crop --help`"),
+    ("edit a.mp4 --audio c.wav", "'--audio' is not understood: use --to FILE for the emotion of its speech; with --codec edtalk, --lips FILE has the face say it"),
+    ("edit -i a.mp4 -o b.mp4", "'-i' is not understood: VIDEO stands first, without an option"),
+    ("edit --input=a.mp4 -o b.mp4", "'--input=a.mp4' is not understood: VIDEO stands first, without an option"),
+    ("edit a.mp4 --output b.mp4", "'--output' is not understood: use --out"),
     ("edit a.mp4 -o b.mp4 --vector -happy", "--vector has no value: give one; where it begins with -, write --vector=-X"),
     ("edit a.mp4", "no -o/--out given: see `cmet edit --help`"),
     ("crop a.mp4 -o b.mp4 --face up", "unknown --face 'up': use 'largest', 'left', 'right'")])

@@ -193,8 +193,13 @@ def test_a_mapper_of_ones_own_without_an_ear_says_why_it_is_silent(corpus, talk)
     write_audio(talk.parent/"b.wav", np.full(900, .1), 16000)
     request = dict(vector=None, to=talk.parent/"a.wav", frm=talk.parent/"b.wav", encoder=Counts(), corpus=corpus, codec=Toy(), force=True)
     for mapper, told in (mine, True), (fitted, False):
-        with warnings.catch_warnings(record=True) as caught: edit_video(talk, talk.parent/"out.mp4", mapper=mapper, **request)
+        with warnings.catch_warnings(record=True) as caught: made = edit_video(talk, talk.parent/"out.mp4", mapper=mapper, **request)
         assert any("without an ear" in str(w.message) for w in caught) == told
+        says = json.loads(made.with_suffix(".json").read_text())["doubt"]["says"]
+        assert says.startswith("this mapper has no ear and cannot hear what emotion it is") and "(1 clip, against the given neutral, by egemaps), strength 1" in says
+    del request["to"], request["frm"]
+    made = edit_video(talk, talk.parent/"out.mp4", mapper=fitted, **request | {"vector": "happy"})
+    assert json.loads(made.with_suffix(".json").read_text())["doubt"] is None, "a name was not heard"
 
 
 def test_a_preview_by_a_mapper_without_an_ear_says_of_how_much_speech(talk, corpus):
@@ -205,7 +210,23 @@ def test_a_preview_by_a_mapper_without_an_ear_says_of_how_much_speech(talk, corp
     assert title(to=happy) == "speech (2 clips) - neutral"
     assert title(to=happy, frm=calm[:1]) == "speech (2 clips) - neutral (1 clip)"
     assert title(vector="happy") == "happy - neutral"
+    says = Image.open(preview(talk, talk.parent/"x.png", **more, to=happy)).info["Description"]
+    assert says == "this mapper has no ear and cannot hear what emotion it is: the face is moved by the change of the voice itself " \
+                   "(2 clips, against the mean neutral it learned, by egemaps), strength 1"
     with pytest.raises(CmetError, match="--to other speech than --from"): title(to=calm, frm=calm)
+
+
+@pytest.mark.parametrize("more", [["-o", "a.mp4"], ["--preview", "-o", "a.png"]])
+def test_every_edit_from_speech_says_what_was_heard_or_that_nothing_can_be(more, tmp_path, monkeypatch, capsys):
+    "`--mapper studio` was silent."
+    pytest.importorskip("opensmile")
+    from cmet.cli import main
+    monkeypatch.chdir(tmp_path)
+    write_video("one.mp4", [frame for frame, _ in zip(open_video(builtin("portrait.mp4")).frames(), range(3))], 25)
+    speech = sorted(map(str, builtin("speech").glob("M01_angry_3_00[12].flac")))
+    for mapper, said in ("studio", "this mapper has no ear and cannot hear"), ("auto", "heard angry"):
+        assert main(["edit", "one.mp4", "--force", "--mapper", mapper, "--to", *speech, *more]) == 0
+        assert capsys.readouterr().out.startswith(said)
 
 
 def test_folders_of_speech(tmp_path):

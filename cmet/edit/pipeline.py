@@ -23,7 +23,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..core import CmetError, sha256
-from .caution import in_words, listened, standing
+from .caution import in_words, listened, standing, unheard
 from .follow import followed
 from ..face.landmarks import Track
 from ..face.regions import both_sides, by_region, factors, told_regions
@@ -75,11 +75,16 @@ def provenance(
         "doubt": doubt, "strength": strength, "versions": versions()}
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-028
-def doubted(mapper, wish, encoder, strength:float, to=(), frm=()) -> dict|None:  # to, frm: files
+def doubted(
+    mapper, wish, encoder, strength:float,
+    to=(), frm=(),  # files
+    alone:bool=False,  # is it one recording that is followed?
+) -> dict|None:
     "What a request sounds like, with a warning for each caution."
-    if isinstance(wish, Course) or not getattr(mapper, "ear", None): return None
-    pools = [p for k, p in wish.terms if k > 0]
-    doubt = listened(mapper, wish, pools[0].values if to else None, not frm)
+    ear = bool(getattr(mapper, "ear", None))
+    if isinstance(wish, Course) or not (ear or to): return None
+    heard = next(p for k, p in wish.terms if k > 0).values if to else None
+    doubt = listened(mapper, wish, heard, not frm, alone=alone) if ear else unheard(len(heard), bool(frm))
     for text in doubt["cautions"]: warnings.warn(text, stacklevel=2)
     return doubt | {"says": in_words(doubt, encoder.name, strength)}
 
@@ -189,9 +194,9 @@ class Request:
         check_pair(self.mapper, self.codec, self.wish)
         self.gain = followed(to, self.encoder, self.mapper, self.wish) if self.follow else None
         self.lip = heard_lips(self.lips, self.codec)
-        self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm)
+        self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm, self.follow)
         if to and not getattr(self.mapper, "ear", None) and str(self.voice[0]).endswith(".safetensors"):  # the user's own
-            warnings.warn("this mapper was fitted without an ear, so it cannot say what it hears: `cmet train` with --set ear=true", stacklevel=2)
+            warnings.warn("this mapper was fitted without an ear: `cmet train` with --set ear=true makes one that says what it hears", stacklevel=2)
         return self
 
     @staticmethod

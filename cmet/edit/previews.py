@@ -94,7 +94,7 @@ def mark_in(path) -> str|None:
 
 def in_short(request:Request) -> str:  # request: heard
     "What was heard; where nobody can say, of how much speech."
-    if request.doubt: return request.doubt["says"].split(", strength")[0]
+    if request.doubt and request.doubt["heard"]: return request.doubt["says"].split(", strength")[0]
     if not request.files["to"]: return str(request.wish)
     counts = [f"{n} clip{'s'*(n > 1)}" for n in (len(request.files[k]) for k in ("to", "frm")) if n]
     return f"speech ({counts[0]}) - neutral" + (f" ({counts[1]})" if len(counts) > 1 else "")
@@ -106,8 +106,8 @@ def strip(request:Request, source, out, force:bool=False) -> Path:  # request: h
     names = ["unedited", *(f"strength {s:g}" for s in request.strengths)]
     title = in_short(request)
     picture = filmstrip([[_small(f, box) for f in row] for row in rows], [f"{t:.1f} s" for t in at], names, title)
-    label = PngInfo()
-    for what, text in ("Title", title), ("Comment", LABEL), (MARK, mark_of(request, source)): label.add_itxt(what, text)
+    label, says = PngInfo(), request.doubt["says"] if request.doubt else title
+    for what, text in ("Title", title), ("Description", says), ("Comment", LABEL), (MARK, mark_of(request, source)): label.add_itxt(what, text)
     with atomic(out, force or mark_in(out) is not None) as temp: picture.save(temp, pnginfo=label, format="PNG")
     return Shown(out)
 

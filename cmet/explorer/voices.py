@@ -16,7 +16,7 @@ from keyword import iskeyword
 import numpy as np
 
 from ..core import ALIASES, EMOTIONS, CmetError, canonical
-from ..edit.caution import in_words, listened
+from ..edit.caution import in_words, listened, unheard
 from ..edit.request import fitted_mapper, hearing, wanted_vector
 from ..face.regions import PARTS, told_regions
 from ..vectors.grammar import linear, written
@@ -66,8 +66,7 @@ class Voice:
             with one_thread(): v = wanted_vector(self.mapper, self.corpus, encoder, list(files))
             to = next(p for k, p in v.terms if k > 0)
             doubt = listened(self.mapper, v, to.values, True, rest="") if getattr(self.mapper, "ear", None) else None
-            deaf = f"{len(to)} clip{'s'*(len(to) > 1)}, by {encoder.name}; this mapper has no ear, so what it takes them for is not known"
-            says = in_words(doubt, encoder.name, 1.).split(", strength")[0] if doubt else deaf
+            says = in_words(doubt or unheard(len(to), False), encoder.name, 1.).split(", strength")[0]
             v = replace(v, terms=tuple((k, replace(p, name=name) if k > 0 else p) for k, p in v.terms))
             self.known[name, files] = Heard(v, doubt, says)
         return self.known[name, files]
