@@ -144,21 +144,23 @@ HELD = [107, 55, 66, 65, 105, 52, 63, 53, 70, 46, 9, 8, 108, 69, 104, 68, 151,  
 @functools.lru_cache
 def mirror() -> np.ndarray:  # int [468]
     "For each point of the mesh, the point on the other half of the face."
-    from scipy.optimize import linear_sum_assignment
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import shortest_path
-    from scipy.spatial.distance import cdist
-    tri = triangles()
     a = np.r_[EYES[0], OVAL, UPPER_LIP.ravel(), LOWER_LIP.ravel()]
     b = np.r_[EYES[1], OVAL[:1], OVAL[:0:-1], UPPER_LIP[::-1].ravel(), LOWER_LIP[::-1].ravel()]
-    a, b = np.r_[a, b], np.r_[b, a]
-    edges = coo_matrix((np.ones(tri.size), (tri.ravel(), np.roll(tri, 1, 1).ravel())), (POINTS, POINTS))
-    steps = shortest_path(edges.tocsr(), directed=False, unweighted=True)
-    unlike = cdist(steps[:, a], steps[:, b], "cityblock")
-    unlike = unlike + unlike.T
-    unlike[a] = np.inf
-    unlike[a, b] = 0
-    return linear_sum_assignment(unlike)[1]
+    pairs = np.full(POINTS, -1)
+    pairs[a], pairs[b] = b, a
+    p, q = np.unique(triangles()[:, [[0, 1], [1, 2], [2, 0], [1, 0], [2, 1], [0, 2]]].reshape(-1, 2), axis=0).T
+    seen, steps, first = np.eye(POINTS, dtype=bool), np.zeros((POINTS, POINTS), np.int16), np.searchsorted(p, range(POINTS))
+    while not seen.all(): steps += ~seen; seen |= np.logical_or.reduceat(seen[q], first)
+    for _ in range(2):  # a few points are as like to two others until these have found theirs
+        rest, known = np.flatnonzero(pairs < 0), np.flatnonzero(pairs >= 0)
+        here, there = steps[rest][:, known], steps[rest][:, pairs[known]]
+        unlike = np.array([np.abs(s - there).sum(1) for s in here])
+        unlike += unlike.T.copy()
+        best = unlike == unlike.min(1, keepdims=True)
+        best &= best.sum(1, keepdims=True) == 1
+        i, j = np.nonzero(best & best.T)
+        pairs[rest[i]] = rest[j]
+    return pairs
 
 def pulled_open(
     shape,  # [468, 3] upright shape
