@@ -89,14 +89,14 @@ def test_one_take_plays_at_its_own_pace(n, fps):
     gain = Gain(np.linspace(0, 2, 498), 5.)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        delta, told = gain.applied(np.ones((n, 3), np.float32), fps)
-    assert np.allclose(delta[fps], .4, atol=.01) and told["pace"] == "its own" and delta.dtype == np.float32
+        factor, told = gain.over(n, fps)
+    assert np.isclose(factor[fps], .4, atol=.01) and told["pace"] == "its own" and factor.shape == (n,)
 
 
 @pytest.mark.parametrize("n, how", [(250, "stretched"), (50, "squeezed")])
 def test_other_lengths_are_fitted_and_said(n, how):
-    with pytest.warns(UserWarning, match=how): delta, told = Gain(np.linspace(0, 2, 498), 5.).applied(np.ones((n, 1)), 25)
-    assert np.allclose(delta[[0, n//2, -1], 0], [0, 1, 2], atol=.05) and how in told["pace"]
+    with pytest.warns(UserWarning, match=how): factor, told = Gain(np.linspace(0, 2, 498), 5.).over(n, 25)
+    assert np.allclose(factor[[0, n//2, -1]], [0, 1, 2], atol=.05) and how in told["pace"]
     assert np.isclose(told["mean"], 1, atol=.03) and told["max"] <= 2
 
 
@@ -171,6 +171,56 @@ def test_an_edit_follows(parts, sound, tmp_path):
     assert stories[1]["follow"] is True and told["min"] == 0 and told["pace"] == "its own" and told["max"] <= MOST
     assert np.isclose(told["mean"], (course/held).mean(), atol=2e-3)
     assert np.isclose(stories[1]["codec"]["mean_change"][0], course.mean(), atol=2e-3)
+
+
+def test_a_smile_that_is_taken_off_stays_off_in_the_pauses(parts, sound, tmp_path, capsys):
+    "Where the speech paused the factor took the neutral face away with the emotion: a grin between two sad sentences, which the note denied."
+    from PIL import Image
+    from skimage.data import astronaut
+
+    from cmet.edit.previews import preview
+    from cmet.face.action_units import AUS
+    from cmet.face.asymmetry import TEXTBOOK
+    from cmet.face.landmarks import mouth_opening
+    from cmet.face.mesh import MeshCodec
+    from cmet.face.mouth import smile
+
+    class Sad(High):
+        config = {"widths": [2, len(AUS)]}
+        def predict(self, v, face): return np.tile([TEXTBOOK["sad"].get(u, 0) for u in AUS], (len(face), 1)).astype(np.float32)
+
+    class Watched(MeshCodec):
+        def edit_stream(self, frames, track, delta): given.append(np.asarray(delta)); return super().edit_stream(frames, track, delta)
+
+    given, codec = [], Watched()
+    Image.fromarray(astronaut()[:256, 96:352]).save(tmp_path/"grin.png")
+    calm = write_audio(tmp_path/"calm.wav", talk(CALM, 2), RATE)
+    wish = dict(to=sound, frm=calm, mapper=Sad(), corpus=parts[1], encoder=Pitch(), codec=codec, follow=True)
+    with pytest.warns(UserWarning, match="its smile is taken off first"): out = edit_video(tmp_path/"grin.png", tmp_path/"o.mp4", **wish)
+    gain, frames = gain_of(sound, Pitch(), Sad(), [0., 1.]).along(75, 25), list(open_video(out).frames())
+    rest, most = int(gain.argmin()), int(gain.argmax())
+    assert gain[rest] == 0 and gain[most] > 1 and smile(codec.track([astronaut()[:256, 96:352]]).points) > .9
+    assert not any(smile(codec.track([frames[i]]).points) for i in (rest, most))
+    assert mouth_opening(codec.track([frames[rest]]).points[0]) < .025, "no teeth are left between lips that the emotion would have shut"
+    puller, inner = AUS.index("AU12"), AUS.index("AU01")
+    assert np.ptp(given[0][:, puller]) < .1 and given[0][:, puller].max() < -3, "off for the whole film"
+    assert np.allclose(given[0][:, inner], gain*TEXTBOOK["sad"]["AU01"], atol=1e-5), "the emotion comes and goes"
+    given.clear()
+    with pytest.warns(UserWarning, match="squeezed|smile"): preview(tmp_path/"grin.png", tmp_path/"o.png", **wish)
+    assert max(d[0, puller] for d in given) < -3, "a preview's as well"
+
+
+def test_a_curve_says_when_a_smile_is_taken_off():
+    "A curve that is neutral leaves the smile of a photograph there, and takes it off where another emotion comes."
+    from skimage.data import astronaut
+
+    from cmet.face.asymmetry import textbook
+    from cmet.face.mesh import MeshCodec
+    codec = MeshCodec()
+    face = codec.track([astronaut()[:256, 96:352]]).repeat(3)
+    sad = np.float32([[0], [.5], [1]])*textbook()[5]
+    assert "taken off where another emotion comes" in codec.remarks(sad, face)[0]
+    assert "taken off first" in codec.remarks(sad[1:], face)[0]
 
 
 @pytest.mark.parametrize("more, words", [(dict(vector="happy - neutral"), "without --to"), (dict(curve="0 happy"), "without --to"),

@@ -67,19 +67,16 @@ class Gain:
         if abs(length - self.seconds) > SAME: t *= self.seconds/length
         return np.interp(t, (np.arange(len(self.values))*HOP + FRAME/2)/RATE, self.values)
 
-    def applied(self,
-        delta,  # float32 [T, D], the change of every frame
-        fps,
-    ) -> tuple:  # (float32 [T, D], {"mean", "min", "max", "pace"} of the factor)
-        "A change that follows the speech, and what to say about it."
-        gain, length = self.along(len(delta), fps), len(delta)/float(fps)
+    def over(self, n:int, fps) -> tuple:  # as above -> (float64 [n], {"mean", "min", "max", "pace"})
+        "The factor of every frame, and what to say about it."
+        gain, length = self.along(n, fps), n/float(fps)
         pace = "its own"
         if abs(length - self.seconds) > SAME:
             how = "stretched" if length > self.seconds else "squeezed"
             pace = f"speech of {self.seconds:.1f} s is {how} evenly to the {length:.1f} s of the video"
             warnings.warn(pace, stacklevel=2)
         told = {k: round(float(f(gain)), 3) for k, f in (("mean", np.mean), ("min", np.min), ("max", np.max))}
-        return np.float32(delta*gain[:, None]), told | {"pace": pace}
+        return gain, told | {"pace": pace}
 
 # %% ../../nbs/80_edit/20_follow.ipynb #20_follow-016
 def gain_of(

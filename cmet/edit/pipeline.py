@@ -207,11 +207,11 @@ class Request:
         return provenance(source, self.wish, self.mapper, self.codec, self.corpus, self.encoder, self.alone(self.strengths),
                           np.asarray(self.alone(deltas)), self.doubt, **self.files) | {"follow": self.follow, "regions": dict(self.regions)}
 
-    def drawn(self, delta, track) -> tuple:  # [T, D] at strength 1 -> ([what the codec draws] of each strength, sentences)
+    def drawn(self, delta, track, gain=None) -> tuple:  # [T, D] at strength 1, [T] -> ([what the codec draws] of each strength, sentences)
         "How the change becomes this person's, and what of that nobody asked for."
         deltas, share = [s*delta for s in self.strengths], factors(self.regions).max(0)
         notes = dict.fromkeys(note for d in deltas for note in self.codec.remarks(d, track, share))
-        return [by_region(d, self.codec, self.regions, track) for d in deltas], [*notes]
+        return [by_region(d, self.codec, self.regions, track, gain) for d in deltas], [*notes]
 
     def films(self, frames, track, drawn:list, size):  # size: (width, height); -> generator of uint8 [H, W, 3]
         "The edited frames, side by side where there are several strengths."
@@ -225,13 +225,13 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
     codec, total = request.codec, 2*(source.n_frames or 0)
     shown = dict(unit="frame", leave=False, disable=None if progress else True)  # None: no terminal
     with claimed(out, new=not force), tqdm(total=total, **shown) as bar:
-        track, gain = find_face(codec, source, bar), None
+        track = find_face(codec, source, bar)
         if request.lip is not None: track = track.speaking(request.lip, source.fps)
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
-        if request.gain is not None: delta, gain = request.gain.applied(delta, source.fps)
-        drawn, notes = request.drawn(delta, track)
+        gain, told = (None, None) if request.gain is None else request.gain.over(len(delta), source.fps)
+        drawn, notes = request.drawn(delta, track, gain)
         for note in (notes := [*standing(source, request.lips), *getattr(track, "notes", ()), *notes]): warnings.warn(note, stacklevel=2)
-        story = request.story(source, [both_sides(d, codec.dim) for d in drawn]) | {"notes": notes, "gain": gain}  # gain: mean, min and max of the factor over time
+        story = request.story(source, [both_sides(d, codec.dim) for d in drawn]) | {"notes": notes, "gain": told}  # told: mean, min and max of the factor over time
         give_back()
         frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, drawn, source.size)
         return save_edit(out, source, frames, story, request.lips, force)

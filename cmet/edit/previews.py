@@ -67,8 +67,8 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
     seen, delta = np.isfinite(face).all(1), np.zeros_like(face)
     if not seen.any(): raise CmetError(f"no face at {len(seen)} moments of '{source.path}'", "give a video of one face, seen from the front")
     delta[seen] = change(request.mapper, request.wish, face[seen], at[seen])
-    if request.gain is not None: delta *= request.gain.along(source.n_frames or max(frames) + 1, source.fps)[list(frames), None]
-    drawn, notes = request.drawn(delta, whole[0])
+    gain = None if request.gain is None else request.gain.along(source.n_frames or max(frames) + 1, source.fps)[list(frames)]
+    drawn, notes = request.drawn(delta, whole[0], gain)
     told = standing(source, request.lips) + [n for t in tracks for n in getattr(t, "notes", ())]
     if not seen.all(): told.append(f"no face at {(~seen).sum()} of {len(seen)} moments; they stay as they are")
     for note in dict.fromkeys(told + notes): warnings.warn(note, stacklevel=2)

@@ -64,9 +64,11 @@ PARTS = .0155  # by which AU25 parts them
 def unsmiled(
     delta,  # [T, 17] change of the face
     smile,  # [2], or [T, 2] from `smiles`: how broadly it smiles, how far that parts its lips
+    gain=None,  # [T], how much of the change there is in each frame; None: all of it
 ) -> np.ndarray:  # float [T, 17]
     "The same change, with the face's own smile taken off where another emotion comes."
     delta, (broad, apart) = np.asarray(delta, float), np.moveaxis(np.asarray(smile, float), -1, 0)
     other = np.minimum(np.linalg.norm(delta, axis=1)/2, 1)*(1 - delta[:, AUS.index("AU12")]/1.5).clip(0, 1)
-    apart = (apart - (delta@SHUTS).clip(0)).clip(0)  # the rest is shut by the emotion
-    return delta + other[:, None]*(np.multiply.outer(broad, UNSMILE) - np.multiply.outer(apart/PARTS, by_unit(AU25=1)))
+    shown = delta if gain is None else delta*np.asarray(gain)[:, None]
+    apart = (apart - (shown@SHUTS).clip(0)).clip(0)  # the rest is shut by the emotion
+    return shown + other[:, None]*(np.multiply.outer(broad, UNSMILE) - np.multiply.outer(apart/PARTS, by_unit(AU25=1)))

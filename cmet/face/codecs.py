@@ -35,6 +35,10 @@ class FaceCodec:
         "A change as this person's face takes it."
         return delta
 
+    def paced(self, delta, gain, track=None) -> np.ndarray:  # [T, dim], [T] how much of it there is in each frame -> as `sided`
+        "A change that comes and goes, as this person's face takes it."
+        return self.sided(np.float32(delta*gain[:, None]), track)
+
     def remarks(self, delta, track, share=1.) -> list:  # share: how much of each number is used; -> sentences
         "What `sided` does beside what was asked for."
         return []

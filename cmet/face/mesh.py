@@ -111,13 +111,18 @@ class MeshCodec(FaceCodec):
         "The same change as this person's face takes it: contempt on one side only, a smile of its own taken off first."
         return one_sided(delta if track is None else self.calmed(delta, track), side=side)
 
-    def calmed(self, delta, track:Track):  # [T, 17], or one row for all -> the same, without the smile that the face has anyway
+    def paced(self, delta, gain, track:Track|None=None):  # [T, 17], [T] -> [T, 34]
+        "A change that comes and goes: the smile that was taken off for it stays off in between."
+        return one_sided(delta*gain[:, None] if track is None else self.calmed(delta, track, gain))
+
+    def calmed(self, delta, track:Track, gain=None):  # [T, 17], or one row for all -> the same, without the smile that the face has anyway
         smile = smiles(track)
-        return unsmiled(delta, smile if len(delta) == len(track) else smile.mean(0))
+        return unsmiled(delta, smile if len(delta) == len(track) else smile.mean(0), gain)
 
     def remarks(self, delta, track:Track, share=1.) -> list:  # share: [17], how much of each unit is used; -> sentences
-        taken = ((self.calmed(delta, track) - delta)*share)[:, AUS.index("AU12")]
-        return ["the face smiles all along: its smile is taken off first"] if np.abs(taken).max() > .5 else []
+        taken = np.abs((self.calmed(delta, track) - delta)*share)[:, AUS.index("AU12")]
+        when = "first" if taken.min() > .5 else "where another emotion comes"
+        return [f"the face smiles all along: its smile is taken off {when}"] if taken.max() > .5 else []
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-010
 LIMIT = 2*FULL  # changes beyond this fold any face

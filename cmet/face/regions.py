@@ -49,9 +49,11 @@ def by_region(
     codec,
     regions,  # as `told_regions` takes them
     track=None,  # what the codec found: the person's own smile is seen to here
+    gain=None,  # [T], how much of the change there is in each frame; None: all of it
 ) -> np.ndarray:  # what the codec's `edit_stream` takes, by halves where it has them
     "The change of a face as it is drawn, each part with its own strength."
-    regions, drawn = told_regions(regions, codec), codec.sided(change, track)
+    regions = told_regions(regions, codec)
+    drawn = codec.sided(change, track) if gain is None else codec.paced(change, gain, track)
     if not regions: return drawn
     halves = drawn if drawn.shape[1] == 2*len(AUS) else np.tile(drawn, 2)
     return (halves*factors(regions).ravel()).astype(change.dtype)
