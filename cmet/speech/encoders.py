@@ -99,7 +99,7 @@ def vector_of_sound(
     name="the recording",  # for messages
 ) -> np.ndarray:  # float32 [dim]
     "The vector of a waveform: kept from last time, or computed."
-    parts = parts_of(wav, getattr(encoder, "longest", None))
+    parts = parts_of(wav, encoder.longest)
     def compute():
         x = np.mean([np.asarray(encoder.embed(part), np.float32).reshape(-1) for part in parts], 0)
         if (np.abs(x) < LARGEST).all(): return x
