@@ -281,6 +281,13 @@ def test_a_template_that_changes_under_way_is_refused(make, tmp_path, monkeypatc
     with pytest.raises(CmetError, match="2 of 2 runs failed.*was changed while"): run_grid(grid, tmp_path/"runs")
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "\xff", "["*100_000])
+def test_a_run_whose_record_is_damaged_is_named(tmp_path, text):
+    (tmp_path/"a").mkdir()
+    (tmp_path/"a"/"parameters.json").write_text(text, "latin-1")
+    with pytest.raises(CmetError, match="record '.*parameters.json'.*: run it again"): read_runs(tmp_path)
+
+
 def test_two_do_not_run_the_same_grid_at_once(make, tmp_path):
     from cmet.io.claims import claimed
     grid, out = make("parameters: {a: [x]}"), tmp_path/"runs"

@@ -14,14 +14,15 @@ import numpy as np
 
 from ..core import CmetError
 from ..io.files import atomic
+from ..io.limits import read_json
 from ..io.pictures import PALETTE, colour
 
 # %% ../../nbs/90_viz/30_tables.ipynb #30_tables-007
-def _json(path, default):
-    "The content of a file that may not be there; a damaged one raises `CmetError`."
-    try: return json.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError: return default
-    except (OSError, ValueError, RecursionError) as e: raise CmetError(f"cannot read '{path}' ({e})", "run it again") from e
+def _told(path, kind=dict):
+    "What a file of a run says; nothing where there is none, `CmetError` where it is damaged."
+    if not path.exists(): return {}
+    try: return read_json(path, "record", kind)
+    except CmetError as e: raise CmetError(e.cause, "run it again") from e
 
 def _flat(told:dict, before:str="") -> dict:
     "Nested names joined by dots; lists as text."
@@ -33,12 +34,12 @@ def _flat(told:dict, before:str="") -> dict:
 def read_run(folder) -> list:  # of dicts, one for each row of metrics
     "A run's folder."
     folder = Path(folder)
-    parameters, made = (_json(folder/f"{k}.json", {}) for k in ("parameters", "environment"))
-    done, failed = (_json(folder/f"{k}.json", {}) for k in ("done", "error"))
+    parameters, made = (_told(folder/f"{k}.json") for k in ("parameters", "environment"))
+    done, failed = (_told(folder/f"{k}.json") for k in ("done", "error"))
     git, state = made.get("git") or {}, "done" if done else "failed" if failed else "unfinished"
     told = dict(run=folder.name, template=made.get("template"), state=state, error=failed.get("error"),
                 seconds=(done | failed).get("seconds"), commit=git.get("commit"), dirty=git.get("dirty"))
-    metrics, parameters = _json(folder/"metrics.json", {}) if done else {}, _flat(parameters)
+    metrics, parameters = _told(folder/"metrics.json", object) if done else {}, _flat(parameters)
     rows = [_flat(m) for m in (metrics if isinstance(metrics, list) else [metrics])]
     if both := sorted({k for m in rows for k in m} & (set(parameters) | set(told))):
         raise CmetError(f"run '{folder.name}': '{both[0]}' is measure and parameter", "rename the measure")
@@ -52,7 +53,7 @@ def read_runs(
     "All runs as one tidy table; nothing there raises `CmetError`."
     import pandas as pd
     folder = Path(folder)
-    if grid: names = (_json(folder/f"{grid}.json", {}) or {}).get("runs", [])
+    if grid: names = _told(folder/f"{grid}.json").get("runs", [])
     else: names = sorted(p.parent.name for p in folder.glob("*/parameters.json"))
     names = [n for n in names if (folder/n).is_dir() and not n.startswith("report-")]
     rows = [row for name in names for row in read_run(folder/name)]
