@@ -10,7 +10,7 @@ from cmet.core import CmetError, builtin, find_data
 from cmet.corpus.corpus import concat, make_corpus
 from cmet.corpus.sampling import check_corpus, hold_out, pools, speaker_scale
 from cmet.mappers.closed_form import retrieval, ridge_path
-from cmet.mappers.registry import MAPPERS, LabelMapper, RidgeMapper, configured, load_mapper, mapper, save_mapper
+from cmet.mappers.registry import MAPPERS, LabelMapper, RidgeMapper, TransformerMapper, configured, load_mapper, mapper, save_mapper
 from cmet.vectors.vector import Vector, direction
 
 SHIPPED = "whisper", "emotion2vec-large", "transformer"
@@ -198,6 +198,16 @@ def test_a_transformer_killed_half_way_goes_on(tmp_path):
     ("transformer", ["seed=3"], "no setting"), ("rigde", [], "did you mean ridge")])
 def test_settings_that_do_not_exist(name, settings, word):
     with pytest.raises(CmetError, match=word): configured(name, settings)
+
+
+def test_a_class_says_itself_where_words_go(monkeypatch):
+    "What takes a transformer's settings is told by its class, not by its name."
+    class Mine(TransformerMapper): pass
+    monkeypatch.setitem(MAPPERS, "mine", Mine)
+    made = configured("mine", ["steps=7", "width=32", "ear=true"], seed=3)
+    assert (made.config["train"]["steps"], made.config["network"], made.config["ear"], made.config["seed"]) == (7, {"width": 32}, True, 3)
+    places = [k for names in Mine.places().values() for k in names]
+    assert len(places) == len(set(places)), "a word has one place"
 
 
 def test_bad_settings_name_their_field():

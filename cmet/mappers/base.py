@@ -8,6 +8,7 @@ __all__ = ['LIMIT', 'STRANGE', 'Mapper', 'through_ear', 'as_heard', 'natural_gai
 
 # %% ../../nbs/70_mappers/20_base.ipynb #20_base-002
 import hashlib
+import inspect
 import json
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +71,11 @@ class Mapper:
         v, face = check_input(self, vector, face)
         delta = answer(self, v, face, getattr(vector, "weight", 1.), **options) if self.config.get("heard") else self._delta(v, face, **options)
         return np.broadcast_to(delta, face.shape).astype(np.float32)
+
+    @classmethod
+    def places(cls) -> dict:  # None, or an argument of `__init__` that is a table -> names
+        "The settings that words may name, by where each goes."
+        return {None: [k for k, p in inspect.signature(cls.__init__).parameters.items() if p.kind is not p.VAR_KEYWORD][1:]}
 
     def save(self, path, force:bool=True) -> Path: return save_mapper(self, path, force)
     def check(self): check_state(self)

@@ -7,6 +7,7 @@ __all__ = ['TRAIN', 'cross_reconstruction', 'by_emotion', 'memorise', 'MemoryMap
 
 # %% ../../nbs/70_mappers/40_neural.ipynb #40_neural-002
 import sys
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
@@ -116,6 +117,13 @@ class TransformerMapper(Mapper):
         super().__init__(network=dict(network or {}), train=TRAIN | (train or {}), across=across, seed=seed,
                          smooth=smooth)
         self.folder, self.ask = folder, None
+
+    @classmethod
+    def places(cls):
+        from cmet.train.step import TrainConfig
+        given = {"speech", "face", "T", "across", "seed"}  # by the corpus, the network, the command
+        network, train = ([f.name for f in fields(c) if f.name not in given] for c in (Config, TrainConfig))
+        return {None: ["across"], "network": ["preset", *network], "train": train}
 
     def _sizes(self) -> Config:
         "Sizes of the network, by the settings and the widths of the corpus."

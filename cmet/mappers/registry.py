@@ -10,7 +10,6 @@ __all__ = ['MAPPERS', 'CARD', 'SHIPPED', 'mapper', 'load_mapper', 'configured', 
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-002
 import inspect
 import json
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +66,6 @@ def load_mapper(path) -> Mapper:
     return made
 
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-007
-def _places(name:str) -> list:
-    "The settings of a mapper: [(where, names)]; None: its own."
-    own = [k for k, p in inspect.signature(MAPPERS.find(name).__init__).parameters.items() if p.kind is not p.VAR_KEYWORD][1:]
-    if name != "transformer": return [(None, [*own, "ear"])]
-    from cmet.train.step import TrainConfig
-    from cmet.transformer import Config
-    given = {"speech", "face", "T", "across", "seed"}  # by the corpus, the network, the command
-    inside = [(k, [f.name for f in fields(c) if f.name not in given]) for k, c in (("network", Config), ("train", TrainConfig))]
-    return [(None, ["across", "ear"]), ("network", ["preset", *inside[0][1]]), inside[1]]
-
 def configured(
     name:str,  # of a mapper
     settings=(),  # of "K=V", or a dict
@@ -84,15 +73,13 @@ def configured(
     folder=None,  # for the transformer's checkpoints
 ) -> Mapper:
     "A mapper that is not fitted yet, from words; an unknown setting raises `CmetError`."
-    mapper(name)
-    places, options = _places(name), {}
-    own = inspect.signature(MAPPERS.find(name).__init__).parameters
-    options |= {k: v for k, v in (("seed", seed), ("folder", folder)) if k in own and v is not None}
+    made = type(mapper(name))
+    given = {k: v for k, v in dict(seed=seed, folder=folder).items() if k in inspect.signature(made.__init__).parameters}
+    options = {k: v for k, v in given.items() if v is not None}
+    places = {k: where for where, names in made.places().items() for k in names if k not in given} | {"ear": None}
     for key, value in read_settings(settings).items():
-        where = next((w for w, names in places if key in names and key != "seed"), "nowhere")
-        known = ", ".join(sorted({n for _, names in places for n in names} - {"seed", "folder"}))
-        if where == "nowhere": raise CmetError(f"{name} has no setting '{key}'", f"write K=V with one of {known}")
-        (options if where is None else options.setdefault(where, {}))[key] = value
+        if key not in places: raise CmetError(f"{name} has no setting '{key}'", f"write K=V with one of {', '.join(sorted(places))}")
+        (options if places[key] is None else options.setdefault(places[key], {}))[key] = value
     try: return mapper(name, **options)
     except TypeError as e: raise CmetError(f"settings of {name}: {e}", "correct or leave out that setting") from e
 
