@@ -16,10 +16,11 @@ demo: install
 	$(BIN)/cmet demo --out out
 
 # For two processors: four of pytest's workers, since tests that watch a browser, a server or a kill mostly wait. Notebooks are among
-# the tests; long ones begin first (tests/conftest.py).
+# the tests; long ones begin first (tests/conftest.py). What Python compiles is kept even where the environment forbids it: hundreds of
+# processes import the kit.
 test: install
 	$(BIN)/ruff check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist worksteal
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist worksteal
 
 # 2,000 damaged files through the command's doors, the same ones every time; another round: make fuzz FUZZ="2000 --seed 1"
 fuzz: install
