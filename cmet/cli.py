@@ -59,7 +59,7 @@ def strength(text):
     return check_strength(text)
 
 MEANT = {  # what other programs call it
-    "": "name one VIDEO, or a folder of them; speech goes after --to",
+    "": "name one VIDEO, or a folder of them; speech goes after --to, the name of an emotion after --vector",
     "--audio --speech --voice --sound --wav --reference": "use --to FILE for the emotion of its speech; with --codec edtalk, --lips FILE has the face say it",
     "--emotion --mood --prompt --text": 'use --vector "happy", or --to with speech',
     "-i --input --video --image --picture --source --file": "VIDEO stands first, without an option",

@@ -143,7 +143,7 @@ def test_wrong_arguments_are_one_line(argv, capsys):
 @pytest.mark.parametrize("argv, said", [
     ("edit a.mp4 -o b.mp4 --prev", "'--prev' is not understood: use --preview"),
     ("edit a.mp4 -o b.mp4 --preview=x", "--preview takes no value, and is given 'x': leave it out"),
-    ("edit a.mp4 c.mp4 -o b.mp4", "'c.mp4' is not understood: name one VIDEO, or a folder of them; speech goes after --to"),
+    ("edit a.mp4 c.mp4 -o b.mp4", "'c.mp4' is not understood: name one VIDEO, or a folder of them; speech goes after --to, the name of an emotion after --vector"),
     ("crop a.mp4 c.mp4 -o b.mp4", "'c.mp4' is not understood: see `cmet crop --help`"),
     ("edit a.mp4 --audio c.wav", "'--audio' is not understood: use --to FILE for the emotion of its speech; with --codec edtalk, --lips FILE has the face say it"),
     ("edit -i a.mp4 -o b.mp4", "'-i' is not understood: VIDEO stands first, without an option"),

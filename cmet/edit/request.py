@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import CmetError, builtin
+from ..core import ALIASES, EMOTIONS, EXTENDED, CmetError, builtin
 from ..face.codecs import face_codec
 from ..io.files import check_file, walk
 from ..speech.encoders import BEST, sidecar, speech_encoder
@@ -53,13 +53,20 @@ def _in_folder(folder, encoder):
     if files: return files
     raise CmetError(f"no sound files in folder '{folder}'", "name a folder of wav, flac, mp3 or m4a files")
 
+def _recording(path):
+    try: return check_file(path, "sound file")
+    except CmetError as e:
+        if str(path).lower() in {*EMOTIONS, *EXTENDED, *ALIASES}:
+            raise CmetError(e.cause, f"name recordings, or ask by name: --vector {path}") from e
+        raise
+
 def speech_files(
     paths,  # a file, a folder, or several of them
     encoder:str="egemaps",  # whose stored features count as speech
 ) -> list:  # of `Path`, each once; `CmetError` where one does not exist or a folder holds no sound
     "The files that the user's names stand for."
     paths = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
-    each = lambda p: _in_folder(p, encoder) if p.is_dir() else [check_file(p, "sound file")]
+    each = lambda p: _in_folder(p, encoder) if p.is_dir() else [_recording(p)]
     if found := list(dict.fromkeys(f for p in paths for f in each(p))): return found
     raise CmetError("no speech given", "name at least one sound file")
 
@@ -180,13 +187,14 @@ def wanted_vector(
     from cmet.vectors.vector import Pool, compose
     if vector is not None:
         try: found = compose(vector, corpus)
-        except CmetError as e: raise CmetError(f"expression '{vector}': {e.cause}", e.remedy) from e
+        except CmetError as e: raise CmetError(e.cause if vector in e.cause else f"expression '{vector}': {e.cause}", e.remedy) from e
     else:
         end = Pool("to", encoder.encode(to))
         start = Pool("from", encoder.encode(frm)) if frm else neutral_pool(mapper, corpus, end)
         found = speech_vector(end, start, encoder.name, corpus)
     if np.abs(found.values).max() > 1e-6: return found
-    raise CmetError("the speech vector is zero", "give --to other speech than --from" if vector is None else "name an emotion that is not taken off again")
+    if vector is None: raise CmetError("the speech vector is zero, for --to and --from are the same speech", "give --to other speech than --from")
+    raise CmetError("the speech vector is zero", "name an emotion that is not taken off again")
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-020
 @dataclass(frozen=True)
