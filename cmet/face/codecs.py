@@ -28,7 +28,7 @@ class FaceCodec:
         raise NotImplementedError
 
     def edit_stream(self, frames, track, delta):  # frames as tracked, [T, dim] -> generator of uint8 [H, W, 3]
-        "The second pass: each frame with its change."
+        "The second pass: each frame with its change. Frames are to be read: NumPy refuses to write on one that is not copied first."
         raise NotImplementedError
 
     def sided(self, delta, track=None) -> np.ndarray:  # [T, dim] -> what `edit_stream` takes

@@ -13,7 +13,7 @@ from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from itertools import chain, count
+from itertools import chain, count, repeat
 from math import prod
 from pathlib import Path
 from queue import Full, Queue
@@ -53,14 +53,16 @@ def _joined(planes):  # a frame of the format gbrp -> uint8 [H, W, 3]
     return cv2.merge([rows[k] for k in (2, 0, 1)], blank((planes.height, planes.width, 3)))  # without the copy between that `to_ndarray` makes
 
 def _rgb(frame, convert):  # convert: of `_converter`
-    "uint8 [H, W, 3], turned upright where the camera was held on its side."
+    "uint8 [H, W, 3] to read, turned upright where the camera was held on its side."
     check_picture(frame.width, frame.height, "a frame of the video")
     turns = (getattr(frame, "rotation", 0) or 0)//90 % 4  # counter-clockwise, as rot90 counts
     colours = [int(getattr(frame, k, 0) or 0) for k in ("color_trc", "color_primaries")]
     foreign = is_foreign(*colours)
     if foreign: image = to_709(convert(frame, format="rgb48le").to_ndarray(), *colours)
     else: image = _joined(convert(frame, format="gbrp"))  # in planes: half as long, the same bytes
-    return np.ascontiguousarray(np.rot90(image, turns))
+    image = np.ascontiguousarray(np.rot90(image, turns))
+    image.flags.writeable = False  # several may hold it
+    return image
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-006
 def _decode(path, clock):
@@ -119,12 +121,12 @@ class VideoSource:
     clock: Clock|None = None  # when its pictures are due
     pixel: Fraction = Fraction(1)  # its width in heights: DV, old broadcasts and anamorphic films are not square
 
-    def frames(self):  # generator of uint8 [H, W, 3], RGB
+    def frames(self):  # iterator of uint8 [H, W, 3], RGB, to read: who writes on one copies it first
         "The frames from the first to the last; call it again to start again."
         if self.still is None:
             decoded = _decode(self.path, self.clock)
             return decoded if self.size[0]*self.size[1] > MANY else ahead(decoded)
-        return (self.still.copy() for _ in range(self.n_frames))
+        return repeat(self.still, self.n_frames)
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-010
 STILLS = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
@@ -146,7 +148,7 @@ def _describe(path):
     return VideoSource(Path(path), clock.fps, image.shape[1::-1], clock.frames, sound, told, clock=clock, pixel=pixel)
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-011
-def _plain(picture) -> np.ndarray:  # a PIL.Image -> uint8 [H, W, 3]
+def _plain(picture) -> np.ndarray:  # a PIL.Image -> uint8 [H, W, 3] to read
     "Upright and opaque, 16 bits as 8; what shines through is white."
     from PIL import Image, ImageOps
     picture = ImageOps.exif_transpose(picture)
@@ -154,7 +156,7 @@ def _plain(picture) -> np.ndarray:  # a PIL.Image -> uint8 [H, W, 3]
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-    return np.array(picture.convert("RGB"))
+    return np.asarray(picture.convert("RGB"))
 
 def _describe_still(path, seconds, fps):
     from PIL import Image
