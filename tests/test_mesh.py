@@ -118,7 +118,7 @@ def test_cheeks_and_nose_do_not_fold(codec, face, name):
     from cmet.face.landmarks import LIPS_LOW, LIPS_TOP, triangles
     w, skin = mesh.Writer(codec, face), triangles()
     delta = codec.sided(textbook()[list(TEXTBOOK).index(name)][None])[0]
-    flat, move = w.points[0, :POINTS, :2].copy(), w.rig.move(delta*np.resize(mesh.EMPHASIS, 34))@w.pose[0]
+    flat, move = w.points[0, :POINTS, :2].copy(), w.rig.move(guards.eased(delta*np.resize(mesh.EMPHASIS, 34)))@w.pose[0]
     for guard in (guards.guard_folds, guards.unfold, guards.guard_lips): guard(flat, move)
     lips = np.unique([*UPPER_LIP.ravel(), *LOWER_LIP.ravel(), *LIPS_TOP, *LIPS_LOW, 61, 291, 76, 306, 62, 292])
     skin = skin[~np.isin(skin, lips).any(1)]
@@ -662,13 +662,23 @@ def test_left_is_the_mirror_of_right_on_a_crooked_mouth(shape):
     assert np.abs(left - right).max() < .1*np.abs(fields).max(), np.abs(left - right).max()/np.abs(fields).max()
 
 
+def test_a_sad_mouth_is_no_mask(codec, face, calm):
+    "Emphasised, the corners of the lips were pulled half as far down again as any mouth hangs: at strength 1 a caricature, where half of it was sad."
+    def hangs(picture):  # by how much of its width the corners lie below the middle
+        p = codec.track([picture]).points[0, :, :2]
+        return (p[[61, 291], 1].mean() - p[[13, 14], 1].mean())/np.linalg.norm(p[291] - p[61])
+    for photo, who in (PHOTO, face), (calm, None):
+        half, whole, more = (hangs(codec.edit(photo[None], codec.sided(s*TEXT[[list(TEXTBOOK).index("sad")]], who))[0]) for s in (.5, 1, 1.5))
+        assert hangs(photo) < half < whole < .13 and whole - .02 < more < .14, (half, whole, more)
+
+
 def test_a_sad_mouth_is_not_folded(codec, face):
     "A smile taken off, then pressed into sadness: giving way a dozen times, the lips ended more folded than they began."
     from cmet.face import guards, mesh
     from cmet.face.landmarks import triangles
     w, flat = mesh.Writer(codec, face), face.points[0, :POINTS, :2].astype(float)
     delta = codec.sided(1.5*textbook()[list(TEXTBOOK).index("sad")][None], face)[0]
-    moved = flat + guards.guarded(w.points[0], w.rig.move(delta*np.resize(mesh.EMPHASIS, 34))@w.pose[0], w.eyes)
+    moved = flat + guards.guarded(w.points[0], w.rig.move(guards.eased(delta*np.resize(mesh.EMPHASIS, 34)))@w.pose[0], w.eyes)
     skin = triangles()[np.isin(triangles(), [*LOWER_LIP.ravel(), 18, 83, 182, 313, 406]).sum(1) == 3]
     area = lambda p: np.linalg.det(p[skin][:, 1:] - p[skin][:, :1])
     assert -np.minimum(area(moved)*np.sign(area(flat)), 0).sum() < .02*np.abs(area(flat)).sum()
@@ -681,7 +691,7 @@ def test_twice_as_strong_folds_no_skin(codec, face, name):
     from cmet.face.landmarks import triangles
     w, skin = mesh.Writer(codec, face), triangles()
     delta = codec.sided(2*textbook()[list(TEXTBOOK).index(name)][None])[0]
-    move = w.rig.move(delta*np.resize(mesh.EMPHASIS, 34))@w.pose[0]
+    move = w.rig.move(guards.eased(delta*np.resize(mesh.EMPHASIS, 34)))@w.pose[0]
     flat = w.points[0, :POINTS, :2]
     lips = np.unique([*UPPER_LIP.ravel(), *LOWER_LIP.ravel(), *LIPS_TOP, *LIPS_LOW, 61, 291, 76, 306, 62, 292])
     skin = skin[~np.isin(skin, lips).any(1)]

@@ -23,6 +23,7 @@ from ..core import CmetError
 from .action_units import AUS, FULL, Rig, corrected, drawn, intensities
 from .asymmetry import LEFT, one_sided, unsmiled
 from .codecs import FaceCodec
+from .guards import eased
 from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, still, track
 from .mouth import closings, drawn_mouth, mouth_in, smiles
 from .shading import CANVAS, Shade, creases, layout_of, log_faces, measured
@@ -147,7 +148,7 @@ EMPHASIS = np.array([dict(
     AU15=2.2, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.6, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
 FOLDS = np.array([dict(
     AU01=1.6, AU02=1.4, AU04=3.2, AU05=2.2, AU06=1.4, AU07=1.8, AU09=2.2, AU10=2, AU12=1.1, AU14=1.2,
-    AU15=1.8, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.1, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
+    AU15=2.2, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.1, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-012
 STANDS = 1e-6  # pixels, and intensities: what the filter over time makes of equal numbers
@@ -193,7 +194,7 @@ class Writer:
         move, folds = (delta*np.resize(k, len(delta)) for k in (self.emphasis, self.folds))
         last = self.last  # read once: another thread may set it
         if last[0] is None or (last[0] != delta).any(): self.last = last = delta, self.shade.gain(folds)
-        return warp(frame, self.points[i], self.rig.move(move)@self.pose[i], self.eyes, self.mouth, self.faces, last[1],
+        return warp(frame, self.points[i], self.rig.move(eased(move))@self.pose[i], self.eyes, self.mouth, self.faces, last[1],
                     self.closing[i])
 
 class Writers:
