@@ -229,6 +229,16 @@ def test_every_edit_from_speech_says_what_was_heard_or_that_nothing_can_be(more,
         assert capsys.readouterr().out.startswith(said)
 
 
+def test_who_follows_one_recording_is_not_asked_for_ten(tmp_path, monkeypatch, capsys):
+    from cmet.cli import main
+    monkeypatch.chdir(tmp_path)
+    line = ["edit", str(builtin("portrait.mp4")), "--preview", "-o", "a.png", "--to", str(builtin("speech")/"F01_contempt_3_001.flac")]
+    for more, asked in ([], True), (["--follow"], False):
+        assert main(line + more) == 0
+        said = capsys.readouterr().err
+        assert "neutral speech of the same voice with --from" in said and ("ten are good" in said) == asked
+
+
 def test_folders_of_speech(tmp_path):
     stored = tmp_path/"emotion2vec+large_features"; stored.mkdir()
     for name in "b.wav", "a.flac", "notes.txt": (tmp_path/name).write_text("x")

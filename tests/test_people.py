@@ -19,7 +19,7 @@ from cmet.io.media import read_audio, write_audio
 from cmet.mappers.base import bank
 from cmet.mappers.ear import fit_ear, heard
 from cmet.mappers.registry import load_mapper, mapper
-from cmet.speech.encoders import ENCODERS, SpeechEncoder, speech_encoder
+from cmet.speech.encoders import ENCODERS, SpeechEncoder, hear, speech_encoder, vector_of_sound
 from cmet.speech.voicing import found_speech
 from cmet.vectors.vector import compose, cosine, direction
 
@@ -267,3 +267,16 @@ def test_a_long_recording_is_heard_as_its_sentences_are(tmp_path):
         assert next(iter(told["heard"])) == "angry" and not any("unlike" in said for said in told["cautions"])
     whole = ear.embed(found_speech(whole))[None]
     assert m.ear.unlike(whole)[0] > m.config["strange"], "what the parts are for"
+
+
+@pytest.mark.skipif(find_data("ravdess") is None, reason="needs RAVDESS")
+@pytest.mark.parametrize("seconds", [6, 9, 10, 12])
+def test_ten_seconds_are_no_stranger_than_six(seconds, tmp_path):
+    "Clips of one mood and one voice, joined; up to 12.5 s they were heard as a whole, and three of four were called unlike."
+    m, ear, far = load_mapper(builtin("whisper.safetensors")), speech_encoder("whisper", cache=False), []
+    for actor in "02", "10", "16":  # even ones: the limit was chosen on the others
+        clips = sorted(find_data("ravdess").glob(f"Actor_{actor}/03-01-05-*"))
+        wav = np.concatenate([hear(p) for p in clips])[:seconds*RATE]
+        assert len(wav) == seconds*RATE
+        far.append(m.ear.unlike(vector_of_sound(ear, wav)[None])[0])
+    assert max(far) < .8*m.config["strange"], far

@@ -149,7 +149,7 @@ class SpeechEncoder:
 class Whisper(SpeechEncoder):
     "Mean and spread over time of the first blocks of OpenAI's Whisper tiny.en."
     name, dim, licence = "whisper", 2*WIDTH*BLOCKS, "MIT"
-    longest = 12.5  # more than any clip of the corpora that mappers travel with
+    longest = 8.  # more than any clip of the people that mappers travel with
     file = cached_property(lambda self: whisper_weights())
     version = cached_property(lambda self: f"tiny.en-{BLOCKS}-sha256-{sha256(self.file)[:16]}")
     def embed(self, wav): return embedding(levelled(wav), load_whisper(self.file))
