@@ -101,3 +101,16 @@ def test_along_is_exact_at_keys_even_for_a_mapper_that_cannot_add():
     assert np.allclose(out[1], out[2]/2, atol=1e-5)
     with pytest.raises(CmetError, match="times"): along(c, v, strange, face, [0, 1])
     assert along(c, v, strange, face[:0], []).shape == (0, 3)
+
+
+def test_a_moment_without_a_face_is_not_asked_about_and_not_changed():
+    from cmet.edit.request import Course, change
+    class Mapper:
+        def predict(self, v, face):
+            assert len(face) and np.isfinite(face).all()
+            return np.full(face.shape, v, np.float32)
+    face, course, t = np.zeros((4, 2), np.float32), Course(curve("0 neutral -> 1 happy"), [None, 2.]), np.arange(4)/3
+    face[1, 0] = np.nan
+    got = change(Mapper(), course, face, t)
+    assert not got[1].any() and np.allclose(got[3], 2) and np.array_equal(got[2:3], change(Mapper(), course, face[2:3], t[2:3]))
+    assert change(Mapper(), 2., face)[:, 0].tolist() == [2, 0, 2, 2] and not change(Mapper(), 2., face[1:2]).any()

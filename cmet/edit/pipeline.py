@@ -134,11 +134,8 @@ def face_change(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         face = codec.encode(track)
-    seen, delta = np.isfinite(face).all(1), np.zeros_like(face)
-    missed = f"no face in {(~seen).sum()} of {len(seen)} frames; they stay as they are"
-    if not seen.all(): warnings.warn(missed, stacklevel=2)
-    if seen.any(): delta[seen] = strength*change(mapper, wish, face[seen], np.flatnonzero(seen)/float(fps))
-    return delta
+    if gone := (~np.isfinite(face).all(1)).sum(): warnings.warn(f"no face in {gone} of {len(face)} frames; they stay as they are", stacklevel=2)
+    return strength*change(mapper, wish, face, np.arange(len(face))/float(fps))
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-036
 EMBEDDED = 16 << 20  # bytes; what is larger a notebook only links

@@ -64,9 +64,9 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         face = np.concatenate([codec.encode(t) for t in whole])
-    seen, delta = np.isfinite(face).all(1), np.zeros_like(face)
+    seen = np.isfinite(face).all(1)
     if not seen.any(): raise CmetError(f"no face at {len(seen)} moments of '{source.path}'", "give a video of one face, seen from the front")
-    delta[seen] = change(request.mapper, request.wish, face[seen], at[seen])
+    delta = change(request.mapper, request.wish, face, at)
     gain = None if request.gain is None else request.gain.along(source.n_frames or max(frames) + 1, source.fps)[list(frames)]
     drawn, notes = request.drawn(delta, whole[0], gain)
     told = standing(source, request.lips) + [n for t in tracks for n in getattr(t, "notes", ())]

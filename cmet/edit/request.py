@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'SOUNDS', 'PEOPLE', 'check_strength', 'check_request', 'speech_files', 'chosen_codec', 'shipped',
-           'people_mapper', 'fitted_mapper', 'hearing', 'chosen_voice', 'neutral_pool', 'speech_vector',
-           'wanted_vector', 'Course', 'wanted_course', 'change', 'check_pair']
+           'people_mapper', 'fitted_mapper', 'hearing', 'chosen_voice', 'neutral_pool', 'wanted_vector', 'Course',
+           'wanted_course', 'change', 'check_pair', 'speech_vector']
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-002
 from dataclasses import dataclass
@@ -17,6 +17,9 @@ from ..core import ALIASES, EMOTIONS, EXTENDED, CmetError, builtin
 from ..face.codecs import face_codec
 from ..io.files import check_file, walk
 from ..speech.encoders import BEST, sidecar, speech_encoder
+from ..vectors.vector import Pool, compose, pool, speech_vector
+
+_all_ = ["speech_vector"]
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-005
 LIMIT = 5  # beyond five times the natural strength, faces fall apart
@@ -151,7 +154,6 @@ def neutral_pool(
     to=None,  # Pool of the wanted emotion: whose neutral is guessed
 ):  # -> Pool
     "Neutral speech where none was given."
-    from cmet.vectors.vector import Pool, pool
     if to is not None and getattr(mapper, "ear", None):
         return Pool("guessed neutral", np.float32(mapper.ear.at_rest(to.values)))
     fitted = getattr(mapper, "config", {})  # two corpora may well have one name
@@ -160,23 +162,6 @@ def neutral_pool(
     if mapper.neutral is not None: return Pool(f"mean neutral of '{name}'", mapper.neutral[None])
     raise CmetError(f"the mapper's corpus '{name}' has no neutral speech", "give neutral speech with --from")
 
-# %% ../../nbs/80_edit/30_request.ipynb #30_request-015
-def speech_vector(
-    to,  # Pool of the wanted emotion
-    frm,  # Pool of the present one
-    encoder:str,  # the name of what made their numbers
-    corpus,  # where it is of that encoder, it says how much each feature varies: the unit of the norm
-):  # -> Vector [S]
-    "Mean of one pool minus mean of the other."
-    from cmet.vectors.vector import Vector, feature_unit
-    n, m = to.values.shape[1], frm.values.shape[1]
-    if n != m: raise CmetError(f"'{encoder}' gives {n} numbers, the neutral speech has {m}",
-                               "use the encoder of the corpus, or give --from")
-    values = (to.mean() - frm.mean()).astype(np.float32)
-    same = corpus.meta.get("encoder") == encoder and len(corpus.speakers) > 1
-    unit = feature_unit(corpus) if same else None
-    return Vector(values, "speech", ((1, to), (-1, frm)), encoder=encoder, unit=unit)
-
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-016
 def wanted_vector(
     mapper, corpus, encoder,  # encoder: a SpeechEncoder
@@ -184,7 +169,6 @@ def wanted_vector(
     vector:str|None=None,  # instead: an expression over the corpus' emotions
 ):  # -> Vector [S]; `CmetError` where it is zero
     "The emotion semantic vector of a request."
-    from cmet.vectors.vector import Pool, compose
     if vector is not None:
         try: found = compose(vector, corpus)
         except CmetError as e: raise CmetError(e.cause if vector in e.cause else f"expression '{vector}': {e.cause}", e.remedy) from e
@@ -218,13 +202,17 @@ def wanted_course(
 
 def change(
     mapper, wish,  # wish: a Vector, or a Course
-    face,  # float32 [T, D], frames as they are
-    seconds,  # [T], when they are shown
-) -> np.ndarray:  # float32 [T, D]
+    face,  # float32 [T, D], frames as they are; NaN where there is no face
+    seconds=None,  # [T], when they are shown: for a Course
+) -> np.ndarray:  # float32 [T, D]; 0 where there is no face
     "By how much the face is to change."
-    if not isinstance(wish, Course): return mapper.predict(wish, face)
-    from cmet.vectors.curves import along
-    return along(wish.curve, wish.vectors, mapper.predict, face, seconds)
+    seen, delta = np.isfinite(face).all(1), np.zeros(face.shape, np.float32)
+    if not seen.any(): return delta
+    if not isinstance(wish, Course): delta[seen] = mapper.predict(wish, face[seen])
+    else:
+        from cmet.vectors.curves import along
+        delta[seen] = along(wish.curve, wish.vectors, mapper.predict, face[seen], np.asarray(seconds)[seen])
+    return delta
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-024
 def check_pair(mapper, codec, wish) -> None:

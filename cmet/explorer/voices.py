@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core import ALIASES, EMOTIONS, CmetError, canonical
 from ..edit.caution import in_words, listened, unheard
-from ..edit.request import fitted_mapper, hearing, wanted_vector
+from ..edit.request import change, fitted_mapper, hearing, wanted_vector
 from ..face.regions import PARTS, told_regions
 from ..vectors.grammar import linear, written
 from ..vectors.vector import Vector, combine, pool_vector
@@ -86,10 +86,8 @@ class Voice:
 
     def change(self, vector, face, strength:float=1.) -> np.ndarray:  # float32 [T, D]; 0 where face is NaN
         "By how much each frame is to change."
-        seen, delta = np.isfinite(face).all(1), np.zeros(face.shape, np.float32)
-        if vector is None or not seen.any() or not strength: return delta
-        with one_thread(): delta[seen] = strength*self.mapper.predict(vector, face[seen])
-        return delta
+        if vector is None or not strength: return np.zeros(face.shape, np.float32)
+        with one_thread(): return strength*change(self.mapper, vector, face)
 
 def open_voice(mapper="auto", corpus=None) -> Voice:
     "A voice from the names, files or objects that `fitted_mapper` takes."

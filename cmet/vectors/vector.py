@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Pool', 'pool', 'Vector', 'combine', 'plus', 'spread', 'trust', 'bootstrap', 'norm_interval', 'feature_unit', 'cosine',
-           'pool_vector', 'direction', 'compose']
+           'pool_vector', 'direction', 'speech_vector', 'compose']
 
 # %% ../../nbs/50_vectors/20_vector.ipynb #20_vector-002
 import math
@@ -236,6 +236,22 @@ def direction(
     have = [str(s) for s in names if all(len(_rows(corpus, e, s, intensity, space)) for _, e in ends)]
     if not have: raise CmetError(f"nobody in '{corpus.name}' has {space} of both", "choose other clips")
     return combine((k/len(have), part(e, s)) for s in have for k, e in ends)
+
+# %% ../../nbs/50_vectors/20_vector.ipynb #20_vector-own-001
+def speech_vector(
+    to,  # Pool of the wanted emotion
+    frm,  # Pool of the present one
+    encoder:str,  # the name of what made their numbers
+    corpus,  # where it is of that encoder, it says how much each feature varies: the unit of the norm
+) -> Vector:  # [S]; `CmetError` where the pools are not of one width
+    "Mean of one pool minus mean of the other."
+    n, m = to.values.shape[1], frm.values.shape[1]
+    if n != m: raise CmetError(f"'{encoder}' gives {n} numbers, the neutral speech has {m}",
+                               "use the encoder of the corpus, or give --from")
+    values = (to.mean() - frm.mean()).astype(np.float32)
+    same = corpus.meta.get("encoder") == encoder and len(corpus.speakers) > 1
+    unit = feature_unit(corpus) if same else None
+    return Vector(values, "speech", ((1, to), (-1, frm)), encoder=encoder, unit=unit)
 
 # %% ../../nbs/50_vectors/20_vector.ipynb #20_vector-034
 def compose(
