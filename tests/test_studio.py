@@ -187,6 +187,15 @@ def test_a_stranger_is_an_error():
     with pytest.raises(CmetError, match="unknown emotion"): perform("F01", "hungry", 1, "Hello")
 
 
+def test_a_portrait_at_rest_has_a_mouth_of_its_own_width():
+    "As the mesh draws now, the smile was taken off too far: pursed lips, two fifths of the eye distance wide. Mouths at rest are over a half."
+    from cmet.corpus.studio import at_rest
+    from cmet.face.mesh import MeshCodec
+    p = MeshCodec().track([at_rest()]).points[0, :, :2]
+    width, eyes = np.linalg.norm(p[291] - p[61]), np.linalg.norm(p[263] - p[33])
+    assert .48 < width/eyes < .6 and abs(p[[61, 291], 1].mean() - p[[13, 14], 1].mean()) < .06*width
+
+
 def test_portrait_twice_is_the_same(tmp_path):
     a, b = (sha256(make_portrait(tmp_path/name)) for name in ("a.mp4", "b.mp4"))
     assert a == b

@@ -144,7 +144,7 @@ def photograph() -> np.ndarray:  # uint8 [408, 408, 3]
     return np.asarray(cut.resize((2*cut.width, 2*cut.height), Image.Resampling.LANCZOS))
 
 # %% ../../nbs/40_corpus/70_studio.ipynb #70_studio-033
-SMILE = dict(AU06=1, AU10=.7, AU12=6.5, AU25=7)  # found by eye; beyond 5: she never was neutral
+SMILE = dict(AU06=1, AU12=4, AU25=6)  # found by eye; beyond 5: her lips are far apart
 
 def at_rest() -> np.ndarray:  # uint8 [408, 408, 3]
     "The photograph without its smile."
