@@ -179,7 +179,7 @@ class Writer:
     def later(self, i, frame, delta, submit):  # [17] or [34] -> function () -> uint8 [H, W, 3]
         "The edited frame, once it is asked for. A picture that stands still is moved once: a still image, a call that pauses."
         now = self.points[i], self.pose[i], delta, self.closing[i]
-        if not (self.done and all(a.shape == b.shape and np.allclose(a, b, 0, STANDS) for a, b in zip(now, self.done[0]))
+        if not (self.done and all(a.shape == b.shape and np.abs(a - b).max() <= STANDS for a, b in zip(now, self.done[0]))
                 and same(frame, self.done[1])): self.done = now, frame, submit(self.moved, i, frame, delta), []
         self.done[3].append(i)
         return partial(self.taken, self.done)
