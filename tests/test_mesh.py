@@ -239,6 +239,8 @@ def test_a_learned_codec_round_trips_and_foreign_files_are_refused(codec, tmp_pa
     again = load_codec(tmp_path/"c.safetensors")
     a, b = (c.edit(PHOTO[None], rows(1, AU04=3)) for c in (own, again))
     assert np.abs(a.astype(int) - b).max() <= 2
+    known = learned(film, source="test", tracks={name: codec.track(frames) for name, frames in film.items()})
+    assert np.array_equal(known.edit(PHOTO[None], rows(1, AU04=3)), a), "no clip is tracked twice where that is known"
     (tmp_path/"bad").write_bytes(b"\x80\x04K\x01.")  # a pickle
     for bad in ("bad", "missing"):
         with pytest.raises(CmetError): load_codec(tmp_path/bad)

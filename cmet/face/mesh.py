@@ -228,11 +228,12 @@ def learned(
     neutral:str="neutral",  # which of them is neutral
     every:int=3,  # wrinkles are measured on every so-manyth frame
     source:str="clips",  # who was filmed, and under which licence
+    tracks:dict|None=None,  # name -> what a codec's `track` found in them, where that is known
 ) -> MeshCodec:
     "A codec whose rig and wrinkles follow real clips of one person."
     if neutral not in clips:
         raise CmetError(f"no clip is called '{neutral}'", "film the person's neutral face too")
-    tracks = {name: track(frames) for name, frames in clips.items()}
+    tracks = tracks or {name: track(frames) for name, frames in clips.items()}
     shape = shape_of(tracks[neutral])
     moved = {name: still(t, shape)[t.found] - shape for name, t in tracks.items()}
     rig = corrected(drawn(shape), np.concatenate(list(moved.values())), source=source)
