@@ -254,10 +254,9 @@ class Lamp:
         flat, self.walls = layout[triangles()].astype(np.float64), np.float32(walls)
         (M, _), larger = affine(flat, corners), np.ptp(corners[..., 0])/max(np.ptp(layout[:, 0]), 1)
         self.step = s = 1 + 2*int(np.clip(round((NODES*larger - 1)/2), 0, 3))
-        near = seen.astype(np.int16)
-        if s > 1:
-            near = near[np.ix_(*(np.minimum(np.arange(s//2, n + s//2, s), n - 1) for n in seen.shape))]
-            near = np.where(near < 0, cv2.dilate(near, np.ones((3, 3), np.uint8)), near)  # light goes on beneath an edge
+        near = seen if s == 1 else seen[np.ix_(*(np.minimum(np.arange(s//2, n + s//2, s), n - 1) for n in seen.shape))]
+        near = np.asarray(near, np.int16)
+        if s > 1: near = np.where(near < 0, cv2.dilate(near, np.ones((3, 3), np.uint8)), near)  # light goes on beneath an edge
         self.log = fetch(texture, origin(near, M, flat, np.add(at, s//2), s), cv2.INTER_LINEAR)*(near >= 0)
 
     def light(self, out, skin, y:int=0):  # uint8 [h, W, 3]; bool [h, W], where skin is; its first row in the picture
