@@ -1,5 +1,7 @@
 """`edit_video` as a tool: what it keeps, says and leaves behind. A toy codec first, the real one at the end."""
 import json
+import subprocess
+import sys
 import tracemalloc
 import warnings
 from itertools import islice
@@ -291,6 +293,28 @@ def test_an_edited_still_does_not_tremble(short, corpus, monkeypatch):
     edit_video(short.parent/"still.png", short.parent/"moved.mp4", vector="happy - neutral", progress=False)
     assert len(written) == 75 and all(np.array_equal(f, written[0]) for f in written)
     assert np.abs(written[0].astype(float) - read_video(short)[0][5]).max() > 20
+
+
+PEAK = """import sys
+from cmet.cli import main
+assert not main(sys.argv[1:])
+print("PEAK", next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+print("LOADED", *sorted({"scipy.optimize", "scipy.sparse", "scipy.spatial"} & {*sys.modules}))"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not say what a process's peak was")
+def test_a_large_photograph_takes_the_memory_of_a_few_pictures(tmp_path):
+    "More than a small one takes: eleven of its size. Were each of the 75 frames a copy that somebody holds, 87."
+    peaks, sides = [], (256, 2600)  # above `cmet.io.media.MANY`
+    for side in sides:
+        Image.fromarray(FACE).resize((side, side), Image.Resampling.BICUBIC).save(tmp_path/f"{side}.jpg")
+        done = subprocess.run([sys.executable, "-c", PEAK, "edit", tmp_path/f"{side}.jpg", "--vector", "happy - neutral", "-o", tmp_path/f"{side}.mp4"],
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-800:]
+        peaks.append(int(done.stdout.split("PEAK ")[1].split()[0])*1024)
+        assert done.stdout.split("LOADED")[1].split() == [], "an edit loads what it does not need"
+    pictures = (peaks[1] - peaks[0])/(3*sides[1]**2)
+    assert pictures < 16, f"{pictures:.1f} pictures of {3*sides[1]**2/2**20:.0f} MB"
 
 
 def test_a_learned_codec_from_its_file(short):
