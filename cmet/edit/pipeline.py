@@ -32,7 +32,7 @@ from ..io.files import atomic, check_file, check_output
 from ..io.media import open_video, write_video
 from ..io.pictures import in_a_row
 from ..io.sound import read_audio
-from .request import (Course, change, check_pair, check_request, chosen_codec, chosen_voice, wanted_course,
+from .request import (Course, change, check_pair, check_request, chosen_codec, chosen_voice, is_saved, wanted_course,
                           wanted_vector)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-005
@@ -192,7 +192,7 @@ class Request:
         self.gain = followed(to, self.encoder, self.mapper, self.wish) if self.follow else None
         self.lip = heard_lips(self.lips, self.codec)
         self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm, self.follow)
-        if to and not getattr(self.mapper, "ear", None) and str(self.voice[0]).endswith(".safetensors"):  # the user's own
+        if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
             warnings.warn("this mapper was fitted without an ear: `cmet train` with --set ear=true makes one that says what it hears", stacklevel=2)
         return self
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'SOUNDS', 'PEOPLE', 'check_strength', 'check_request', 'speech_files', 'chosen_codec', 'shipped',
-           'people_mapper', 'fitted_mapper', 'hearing', 'chosen_voice', 'neutral_pool', 'wanted_vector', 'Course',
-           'wanted_course', 'change', 'check_pair', 'speech_vector']
+           'people_mapper', 'is_saved', 'fitted_mapper', 'hearing', 'chosen_voice', 'neutral_pool', 'wanted_vector',
+           'Course', 'wanted_course', 'change', 'check_pair', 'speech_vector']
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-002
 from dataclasses import dataclass
@@ -106,6 +106,10 @@ def people_mapper(encoder="auto", files=()):  # files: the speech that will be h
     made = load_mapper(builtin(f"{name}.safetensors"))
     return made, bank(made)
 
+def is_saved(mapper) -> bool:
+    "Is a mapper named by its file, so that it is the user's own?"
+    return isinstance(mapper, (str, Path)) and Path(mapper).suffix == ".safetensors"
+
 def fitted_mapper(
     mapper="auto",  # "auto", "studio", a name, a file of a saved mapper, or a fitted Mapper
     corpus=None,  # what a named one is fitted to: a Corpus, or its name or folder
@@ -116,7 +120,7 @@ def fitted_mapper(
     from cmet.mappers.base import bank
     from cmet.mappers.registry import load_mapper, mapper as make_mapper
     if corpus is None and str(mapper) == "auto": return people_mapper(encoder, files)
-    own = mapper if not isinstance(mapper, (str, Path)) else load_mapper(mapper) if Path(mapper).suffix == ".safetensors" else None
+    own = load_mapper(mapper) if is_saved(mapper) else None if isinstance(mapper, (str, Path)) else mapper
     if corpus is None and own is not None and "bank" in getattr(own, "config", {}): return own, bank(own)
     corpus = "studio" if corpus is None else corpus
     corpus = read_corpus(corpus) if isinstance(corpus, (str, Path)) else corpus
