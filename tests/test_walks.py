@@ -78,7 +78,7 @@ def heard(tmp_path_factory):
 
 def test_from_a_wav_to_the_change_of_a_face(heard, tmp_path, monkeypatch):
     from cmet.edit.pipeline import face_change
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing is kept from last time
+    monkeypatch.setenv("CMET_CACHE", str(tmp_path))  # nothing is kept from last time
     film, request = heard
     track = request.codec.track(list(open_video(film).frames()))
     with warnings.catch_warnings(), Calls() as calls:
