@@ -407,10 +407,11 @@ def test_what_changes_is_moved_again(codec, face, monkeypatch):
 def test_threads_change_no_byte_and_no_order(codec, face, monkeypatch):
     from cmet.face import mesh
     growing, films = rows(9, AU12=1, AU25=.5)*np.arange(9)[:, None], []
-    for n in (1, 4):
+    for n, small in ((1, 0), (4, 0), (4, mesh.SMALL)):  # of small pictures one is moved at a time, whatever there is
         monkeypatch.setattr(mesh, "THREADS", n)
+        monkeypatch.setattr(mesh, "SMALL", small)
         films.append(np.stack(list(codec.edit_stream([PHOTO]*9, face.repeat(9), growing))))
-    assert (films[0] == films[1]).all() and (films[0][0] == PHOTO).all()
+    assert PHOTO.nbytes < mesh.SMALL and (films[0] == films[1]).all() and (films[0] == films[2]).all() and (films[0][0] == PHOTO).all()
     away = np.abs(films[0].astype(int) - PHOTO).mean((1, 2, 3))
     assert (np.diff(away) > 0).all(), "each frame stands in its place"
 
