@@ -118,7 +118,7 @@ def test_cheeks_and_nose_do_not_fold(codec, face, name):
     from cmet.face.landmarks import LIPS_LOW, LIPS_TOP, triangles
     w, skin = mesh.Writer(codec, face), triangles()
     delta = codec.sided(textbook()[list(TEXTBOOK).index(name)][None])[0]
-    flat, move = w.points[0, :POINTS, :2].copy(), w.rig.move(guards.eased(delta*np.resize(mesh.EMPHASIS, 34)))@w.pose[0]
+    flat, move = w.points[0, :POINTS, :2].copy(), w.rig.move(delta*np.resize(mesh.EMPHASIS, 34))@w.pose[0]
     for guard in (guards.guard_folds, guards.unfold, guards.guard_lips): guard(flat, move)
     lips = np.unique([*UPPER_LIP.ravel(), *LOWER_LIP.ravel(), *LIPS_TOP, *LIPS_LOW, 61, 291, 76, 306, 62, 292])
     skin = skin[~np.isin(skin, lips).any(1)]
@@ -681,7 +681,7 @@ def test_a_sad_mouth_is_not_folded(codec, face):
     from cmet.face.landmarks import triangles
     w, flat = mesh.Writer(codec, face), face.points[0, :POINTS, :2].astype(float)
     delta = codec.sided(1.5*textbook()[list(TEXTBOOK).index("sad")][None], face)[0]
-    moved = flat + guards.guarded(w.points[0], w.rig.move(guards.eased(delta*np.resize(mesh.EMPHASIS, 34)))@w.pose[0], w.eyes)
+    moved = flat + guards.guarded(w.points[0], w.rig.move(delta*np.resize(mesh.EMPHASIS, 34))@w.pose[0], w.eyes)
     skin = triangles()[np.isin(triangles(), [*LOWER_LIP.ravel(), 18, 83, 182, 313, 406]).sum(1) == 3]
     area = lambda p: np.linalg.det(p[skin][:, 1:] - p[skin][:, :1])
     assert -np.minimum(area(moved)*np.sign(area(flat)), 0).sum() < .02*np.abs(area(flat)).sum()
@@ -694,7 +694,7 @@ def test_twice_as_strong_folds_no_skin(codec, face, name):
     from cmet.face.landmarks import triangles
     w, skin = mesh.Writer(codec, face), triangles()
     delta = codec.sided(2*textbook()[list(TEXTBOOK).index(name)][None])[0]
-    move = w.rig.move(guards.eased(delta*np.resize(mesh.EMPHASIS, 34)))@w.pose[0]
+    move = w.rig.move(delta*np.resize(mesh.EMPHASIS, 34))@w.pose[0]
     flat = w.points[0, :POINTS, :2]
     lips = np.unique([*UPPER_LIP.ravel(), *LOWER_LIP.ravel(), *LIPS_TOP, *LIPS_LOW, 61, 291, 76, 306, 62, 292])
     skin = skin[~np.isin(skin, lips).any(1)]

@@ -111,11 +111,12 @@ def guard_lips(points, move, closing=0.):  # as above; share of a parting that s
 CORNER = 3.75, 5.5  # AU15 as it is painted: so far as told; never so far
 
 def eased(
-    intensity,  # float [17], or [34] by halves, as it is painted
+    change,  # float [..., 17], or [..., 34] by halves
+    emphasis:float=1.,  # with which AU15 is painted
 ) -> np.ndarray:  # the same, with the corners of the lips no further down than a mouth hangs
     "What is asked of a muscle that is at the end of its way moves little more."
-    out, (told, most) = np.array(intensity, float), CORNER
-    corner = out[AUS.index("AU15")::len(AUS)]  # of each half
+    out, (told, most) = np.array(change, float), np.divide(CORNER, emphasis)
+    corner = out[..., AUS.index("AU15")::len(AUS)]  # of each half
     over = (corner - told).clip(0)
     corner -= over - (most - told)*(1 - np.exp(-over/(most - told)))
     return out

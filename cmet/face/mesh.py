@@ -112,12 +112,14 @@ class MeshCodec(FaceCodec):
             raise CmetError("the clip has another number of frames than its track", "track the clip you edit")
 
     def sided(self, delta, track:Track|None=None, side:str=LEFT):  # [T, 17] -> [T, 34]: the person's right half, then the left
-        "The same change as this person's face takes it: contempt on one side only, a smile of its own taken off first."
-        return one_sided(delta if track is None else self.calmed(delta, track), side=side)
+        "The same change as this person's face takes it: contempt on one side only, a smile of its own taken off first, no mask."
+        return self.within(one_sided(delta if track is None else self.calmed(delta, track), side=side))
 
     def paced(self, delta, gain, track:Track|None=None):  # [T, 17], [T] -> [T, 34]
         "A change that comes and goes: the smile that was taken off for it stays off in between."
-        return one_sided(delta*gain[:, None] if track is None else self.calmed(delta, track, gain))
+        return self.within(one_sided(delta*gain[:, None] if track is None else self.calmed(delta, track, gain)))
+
+    def within(self, halves): return eased(halves, EMPHASIS[AUS.index("AU15")] if self.rig is None else 1)  # what a mouth can do
 
     def calmed(self, delta, track:Track, gain=None):  # [T, 17], or one row for all -> the same, without the smile that the face has anyway
         smile = smiles(track)
@@ -151,7 +153,7 @@ EMPHASIS = np.array([dict(
     AU15=2.2, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.6, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
 FOLDS = np.array([dict(
     AU01=1.6, AU02=1.4, AU04=3.2, AU05=2.2, AU06=1.4, AU07=1.8, AU09=2.2, AU10=2, AU12=1.1, AU14=1.2,
-    AU15=2.2, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.1, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
+    AU15=1.8, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.1, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-012
 STANDS = 1e-6  # pixels, and intensities: what the filter over time makes of equal numbers
@@ -197,7 +199,7 @@ class Writer:
         move, folds = (delta*np.resize(k, len(delta)) for k in (self.emphasis, self.folds))
         last = self.last  # read once: another thread may set it
         if last[0] is None or (last[0] != delta).any(): self.last = last = delta, self.shade.gain(folds)
-        return warp(frame, self.points[i], self.rig.move(eased(move))@self.pose[i], self.eyes, self.mouth, self.faces, last[1],
+        return warp(frame, self.points[i], self.rig.move(move)@self.pose[i], self.eyes, self.mouth, self.faces, last[1],
                     self.closing[i])
 
 class Writers:
