@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['FOLDS', 'ABOVE', 'NOSE', 'BROW', 'BROW_LID', 'FOREHEAD', 'ALONG', 'CORNERS', 'WIDE', 'UNBENT', 'NEAREST', 'STICKY',
-           'THIN', 'ROUNDS', 'HANDED', 'CORNER', 'LIPS', 'BESIDE', 'TURNED', 'FACING', 'guard_lids', 'too_near',
-           'guard_folds', 'unfold', 'guard_lips', 'eased', 'guard_hidden', 'guarded']
+           'THIN', 'ROUNDS', 'HANDED', 'LIPS', 'BESIDE', 'TURNED', 'FACING', 'guard_lids', 'too_near', 'guard_folds',
+           'unfold', 'guard_lips', 'guard_hidden', 'guarded']
 
 # %% ../../nbs/30_face/35_guards.ipynb #35_guards-003
 import numpy as np
 
-from .action_units import AUS
 from .landmarks import LIDS, LOWER_LIP, POINTS, UPPER_LIP, aside, down, eye_opening, mouth_opening, triangles, unit
 from .mouth import smooth
 
@@ -106,20 +105,6 @@ def guard_lips(points, move, closing=0.):  # as above; share of a parting that s
     for lip, much in ((UPPER_LIP, .5*wide), (LOWER_LIP, wide)):  # the bow of the upper lip is its own
         bow = UNBENT@((points[lip[:, 0]] + move[lip[:, 0]])@along)
         move[lip] -= much*bow[:, None, None]*ALONG[:, None]*along
-
-# %% ../../nbs/30_face/35_guards.ipynb #35_guards-020
-CORNER = 3.75, 5.5  # AU15 as it is painted: so far as told; never so far
-
-def eased(
-    change,  # float [..., 17], or [..., 34] by halves
-    emphasis:float=1.,  # with which AU15 is painted
-) -> np.ndarray:  # the same, with the corners of the lips no further down than a mouth hangs
-    "What is asked of a muscle that is at the end of its way moves little more."
-    out, (told, most) = np.array(change, float), np.divide(CORNER, emphasis)
-    corner = out[..., AUS.index("AU15")::len(AUS)]  # of each half
-    over = (corner - told).clip(0)
-    corner -= over - (most - told)*(1 - np.exp(-over/(most - told)))
-    return out
 
 # %% ../../nbs/30_face/35_guards.ipynb #35_guards-013
 LIPS = np.unique([*UPPER_LIP.ravel(), *LOWER_LIP.ravel(), 61, 291, 76, 306, 62, 292, 78, 308])

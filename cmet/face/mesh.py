@@ -23,7 +23,6 @@ from ..core import CmetError
 from .action_units import AUS, FULL, Rig, corrected, drawn, intensities
 from .asymmetry import LEFT, one_sided, unsmiled
 from .codecs import FaceCodec
-from .guards import eased
 from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, still, track
 from .mouth import closings, drawn_mouth, mouth_in, smiles
 from .shading import CANVAS, Shade, creases, layout_of, log_faces, measured
@@ -112,14 +111,12 @@ class MeshCodec(FaceCodec):
             raise CmetError("the clip has another number of frames than its track", "track the clip you edit")
 
     def sided(self, delta, track:Track|None=None, side:str=LEFT):  # [T, 17] -> [T, 34]: the person's right half, then the left
-        "The same change as this person's face takes it: contempt on one side only, a smile of its own taken off first, no mask."
-        return self.within(one_sided(delta if track is None else self.calmed(delta, track), side=side))
+        "The same change as this person's face takes it: contempt on one side only, a smile of its own taken off first."
+        return one_sided(delta if track is None else self.calmed(delta, track), side=side)
 
     def paced(self, delta, gain, track:Track|None=None):  # [T, 17], [T] -> [T, 34]
         "A change that comes and goes: the smile that was taken off for it stays off in between."
-        return self.within(one_sided(delta*gain[:, None] if track is None else self.calmed(delta, track, gain)))
-
-    def within(self, halves): return eased(halves, EMPHASIS[AUS.index("AU15")] if self.rig is None else 1)  # what a mouth can do
+        return one_sided(delta*gain[:, None] if track is None else self.calmed(delta, track, gain))
 
     def calmed(self, delta, track:Track, gain=None):  # [T, 17], or one row for all -> the same, without the smile that the face has anyway
         smile = smiles(track)
