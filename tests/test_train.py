@@ -437,6 +437,8 @@ def test_what_a_gpu_is_held_against_needs_torch_and_numpy_alone():
     code = BARE + f"import runpy; gpu = runpy.run_path({str(HERE.parent/'benchmarks'/'gpu.py')!r}); " \
         "one, two = (gpu['results']('cpu', True) for _ in range(2)); " \
         "assert set(one) == set(gpu['ALLOWED']) and all(abs(one[k]).max() > 0 and (one[k] == two[k]).all() for k in one); " \
+        "draw = gpu['edit_speed']; ways = draw.ways; draw.ways = lambda *a: {'procedure, frame by frame': ways(*a)['kit']}; " \
+        "assert all(x > 0 for x in draw.measure('cpu', 1, 64, 1, False, ())['peak'].values()), 'the race, of one way alone'; " \
         "print(sorted(gpu['warping']('cpu', 32, 2)))"
     p = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert p.returncode == 0 and p.stdout == "['cpu']\n", p.stderr
