@@ -525,7 +525,8 @@ def test_a_stopped_download_says_what_is_kept(server, places, sig):
     server.cut, server.after, server.files["assets/EDTalk.pt"] = 1, 200_000, CONTENT
     def slow(self): Server.do_GET(self); time.sleep(20)
     server.do_GET = slow
-    code = "import sys; from cmet.cli import main; sys.exit(main())"
+    code = ("import signal, sys; from cmet.cli import main; "
+            "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main())")  # may be ignored where the tests run
     job = subprocess.Popen([sys.executable, "-c", code, "assets", "get", "EDTalk.pt", "--yes"], text=True,
                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"CMET_MIRROR": server.url})
     part, end = places/"cache"/"assets"/"EDTalk.pt.part", time.time() + 30
