@@ -48,7 +48,8 @@ app: install
 	  --MappingKernelManager.cull_idle_timeout=600 --MappingKernelManager.cull_interval=60
 
 # How long a training step of the paper's configuration takes, editing with EDTalk, and the explorer from slider to picture;
-# tables are kept under benchmarks/. make bench OLD=122baa8: also commands of that version and of this one, in turn.
+# tables are kept under benchmarks/. make bench OLD=122baa8: also the work of that version and of this one, in
+# turn (benchmarks/against.py); with ROWS="usual test" their tests, too.
 bench: install
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/edit_speed.py
@@ -56,8 +57,8 @@ bench: install
 	$(BIN)/python benchmarks/explorer_latency.py
 ifdef OLD
 	[ -d out/$(OLD) ] || git worktree add -f out/$(OLD) $(OLD)
-	$(BIN)/python benchmarks/against.py out/$(OLD)
-	git worktree remove out/$(OLD)
+	$(BIN)/python benchmarks/against.py out/$(OLD) $(if $(ROWS),--rows $(ROWS))
+	git worktree remove --force out/$(OLD)
 endif
 
 # Notebooks, docstrings and texts as plain files, built and link-checked without network (tests/test_docs.py does the same).

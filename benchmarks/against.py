@@ -1,92 +1,242 @@
 """How much faster than another version of the kit? `make bench OLD=122baa8` checks that out beside and runs `python benchmarks/against.py FOLDER`
 
-Each row is one command as a user types it, run by both versions in turn, so that a busy machine hurts both; what counts is the ratio. A frame's
-time is that of a long clip less that of a short one, so that starting Python and loading networks are not in it. Memory is the process's peak.
-Needs the recordings (CMET_DATA) for the rows of RAVDESS; these and the large pictures are run once.
-Prints a table and stores it beside this file, as JSON and Markdown.
+Both versions do each piece of work in turn, so that a busy machine hurts both; what counts is the ratio. Rows (`--rows`; all but `test` if not told):
+
+edit     `cmet edit` of a face that fills the picture. A frame's time is that of a long clip less that of a short one, so that starting Python and
+         loading networks are not in it.
+large    `cmet edit` of 4K film and of a photograph of 12 megapixels, whole commands.
+run      `cmet run`: three more cells of a grid, the work of a small template included.
+encode   `cmet encode` of RAVDESS, eGeMAPS, by two workers and by one, whole commands.
+many     `cmet encode` by two workers of clips whose features are stored, so that only the kit's own work is in it: a clip's time, by 5,000 clips
+         less 200, and by 20,000 less 5,000. (Up to 1,000 starting takes longer than the clips.)
+train    `cmet train` on RAVDESS as each version encoded it, all settings as they come.
+wide     The same with 768 numbers a clip in the place of its speech (planted: one for each emotion and noise), as emotion2vec's are.
+step     A training step of the paper's network, batch 128, with the drawing of its samples, in one process after two steps to warm up.
+edtalk   Reading and drawing a frame of 256² with EDTalk's network of random weights, in one process after two frames to warm up.
+corpus   100,000 random clips, 88 speech numbers and 25 frames each: opening, a direction, a composed vector of faces, a pair for each clip.
+slider   The explorer without a browser, a picture of 512²: from a slider's new value to the picture; the wall time that 95 % stay below, CPU as it
+         comes for each movement, with all that follows. The other version's preview is enlarged to that size if it was smaller.
+test     What `make test` does, by each version in its folder with this Python's programs. Half an hour and more.
+
+Memory is the process's peak; where a short work is taken off, the long one's. Rows of RAVDESS need the recordings (CMET_DATA); they, `large` and
+`test` are run once, the others in several rounds. `works.py` holds what runs in both. Prints a table and, if all rows were asked for, stores it beside this file, as JSON and Markdown.
 """
 import argparse
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-from train_step import machine, store  # noqa: E402
+from train_step import corpus as mead, machine, store  # noqa: E402
 
-START = """import atexit, sys, cmet
-from cmet.cli import main
-def peak():  # of this program alone: what the system says of a child counts its parent's, too
-    try: lines = open("/proc/self/status").read().splitlines()
-    except OSError: lines = []
-    print("PEAK", next((l.split()[1] for l in lines if l.startswith("VmHWM")), "nan"), file=sys.stderr)
-assert cmet.__file__.startswith(sys.argv[1]), cmet.__file__
-atexit.register(peak)
-sys.exit(main(sys.argv[2:]))"""
-ROWS = ["edit", "large", "run", "encode", "train"]
-FRAMES = {256: (12, 132), 1080: (12, 60)}  # of the short and the long clip
+TWO, ONE = (f"cmet encode of RAVDESS, eGeMAPS, {n}" for n in ("2 workers", "1 worker"))
+EDIT = "--vector", "happy - neutral", "--codec", "mesh"
+FULL = SimpleNamespace(edits={256: (12, 132), 1080: (12, 60)}, film=(2160, 3840, 40), photo=3464, cells=3, many=(200, 5000, 20_000), train=(),
+                       actors=None, network={}, steps=3, edtalk=(256, 20), crowd=100_000, side=512, moves=60)
+QUICK = SimpleNamespace(edits={64: (2, 6)}, film=(96, 160, 4), photo=128, cells=1, many=(4, 8), train=("--mapper", "ridge"), actors=2,
+                        network=dict(speech=64, width=64, layers=1, feedforward=64), steps=1, edtalk=(64, 3), crowd=400, side=128, moves=3)
 
 
-def run(version, *words, fresh=None):
-    "A command of the kit in that folder: wall s, CPU s, peak MB. `fresh`: a folder for what it would keep."
-    begun, kept = time.perf_counter(), {} if fresh is None else {"CMET_CACHE": str(fresh), "XDG_CACHE_HOME": str(fresh)}
-    p = subprocess.Popen([sys.executable, "-c", START, *map(str, [version, *words])], cwd=tempfile.gettempdir(), stdout=subprocess.DEVNULL,
-                         stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(version)} | kept)
-    said = p.stderr.read().decode()
-    _, status, used = os.wait4(p.pid, 0)
-    assert status == 0, f"{words}: {said[-600:]}"
-    return np.array([time.perf_counter() - begun, used.ru_utime + used.ru_stime, float(said.rsplit("PEAK", 1)[1].split()[0])/1024])
+def spend(*words, **options):
+    "A program: wall s, CPU s with its children's, what it says on stderr, and its stdout."
+    begun = time.perf_counter()
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        p = subprocess.Popen([*map(str, words)], stdout=out, stderr=err, **options)
+        _, status, used = os.wait4(p.pid, 0)
+        p.returncode, wall = status, time.perf_counter() - begun
+        texts = [f.seek(0) or f.read().decode() for f in (err, out)]
+    assert status == 0, f"{words[3:]}: {texts[0][-600:]}{texts[1][-600:]}"
+    return wall, used.ru_utime + used.ru_stime, *texts
 
 
-def clip(path, size, frames):
-    "The portrait's face, cut out and enlarged until it fills the picture."
+def work(version, name, *words, fresh=None):
+    "One of `works.py` in that folder's kit: wall s, CPU s, peak MB, and what it printed. `fresh`: a folder for what it would keep."
+    kept = {} if fresh is None else {"CMET_CACHE": str(fresh), "XDG_CACHE_HOME": str(fresh)}
+    wall, cpu, said, out = spend(sys.executable, HERE/"works.py", version, name, *words, cwd=tempfile.gettempdir(),
+                                 env=os.environ | {"PYTHONPATH": str(version)} | kept)
+    return wall, cpu, float(said.rsplit("PEAK", 1)[1].split()[0])/1024, out
+
+
+def command(version, *words, **options):
+    "A command of the kit in that folder: wall s, CPU s, peak MB."
+    return work(version, "command", *words, **options)[:3]
+
+
+def race(versions, rounds, take):
+    "What each version takes in turn, [round, version, (wall, CPU, MB)], or more dimensions after the version."
+    return np.array([[take(v) for v in versions] for _ in range(rounds)])
+
+
+def told(versions, rounds, *words):
+    "Pairs (name, the same) of a work that clocks itself."
+    def once(v):
+        *_, mb, out = work(v, *words)
+        return {name: (*spent, mb) for name, *spent in map(json.loads, filter(lambda line: line.startswith('["'), out.splitlines()))}
+    found = [[once(v) for v in versions] for _ in range(rounds)]
+    for name in found[0][0]: yield name, np.array([[one[name] for one in turn] for turn in found])
+
+
+def less(took, n):
+    "Of a shorter and a longer work [round, version, 2, 3] one of the n things that only the longer did; the longer's peak."
+    return np.concatenate([(took[..., 1, :2] - took[..., 0, :2])/n, took[..., 1, 2:]], -1)
+
+
+def portrait(n, w, h=None):
+    "The portrait's face, cut out and enlarged until it fills the picture: n frames and their rate."
     import cv2
     from cmet.core import builtin
-    from cmet.io.media import read_video, write_video
+    from cmet.io.media import read_video
     source, fps = read_video(builtin("portrait.mp4"))
-    face = [cv2.resize(f[40:210, 45:215], (size, size), interpolation=cv2.INTER_CUBIC) for f in source[:frames]]
-    return write_video(path, face, fps)
+    return (cv2.resize(f[:, 40:220] if h else f[40:210, 45:215], (w, h or w), interpolation=cv2.INTER_CUBIC) for f in source[:n]), fps
 
 
-def edits(versions, place, size, rounds):
-    "Seconds a frame by both versions, [round, version, (wall, CPU)], and the peak of the long clip."
-    short, long = FRAMES.get(size, (12, 60))
-    films = [clip(place/f"{size}_{n}.mp4", size, n) for n in (short, long)]
-    made = lambda v, f: run(v, "edit", f, "--vector", "happy - neutral", "--codec", "mesh", "-o", place/"out.mp4", "--force")
-    took = np.array([[[made(v, f) for f in films] for v in versions] for _ in range(rounds)])
-    return (took[:, :, 1, :2] - took[:, :, 0, :2])/(long - short), took[:, :, 1, 2].max(0)
+def edit(versions, rounds, place, s):
+    from cmet.io.media import write_video
+    made = lambda v, f: command(v, "edit", f, *EDIT, "-o", place/"out.mp4", "--force")
+    for size, n in s.edits.items():
+        films = [write_video(place/f"{size}_{k}.mp4", *portrait(k, size)) for k in n]
+        yield f"cmet edit, mesh, {size}², a frame", less(race(versions, rounds, lambda v: [made(v, f) for f in films]), n[1] - n[0])  # noqa: B023
 
 
-def large(versions, place):
-    "A short clip in 4K, upright as phones film it, and a photograph of 12 megapixels: name -> (whole commands [1, version, (wall, CPU)], peaks)."
-    import cv2
+def large(versions, rounds, place, s):
     from PIL import Image
     from cmet.core import builtin
     from cmet.io.media import read_video, write_video
-    source, fps = read_video(builtin("portrait.mp4"))
-    scaled = lambda f, w, h: cv2.resize(f[:, 40:220] if h > w else f, (w, h), interpolation=cv2.INTER_CUBIC)
-    film, photo = place/"4k.mp4", place/"12mp.jpg"
-    write_video(film, (scaled(f, 2160, 3840) for f in source[:40]), fps)
-    Image.fromarray(scaled(source[0], 3464, 3464)).save(photo, quality=92)
-    made = lambda v, f: run(v, "edit", f, "--vector", "happy - neutral", "--codec", "mesh", "-o", place/"out.mp4", "--force")
-    took = {f: np.array([[made(v, f) for v in versions]]) for f in (film, photo)}
-    names = {film: "cmet edit, mesh, 40 frames of 2160 × 3840, the whole command", photo: "cmet edit, mesh, a photograph of 12 megapixels, the whole command"}
-    return {names[f]: (t[..., :2], t[0, :, 2]) for f, t in took.items()}
+    w, h, n = s.film
+    film, photo = write_video(place/"4k.mp4", *portrait(n, w, h)), place/"12mp.jpg"
+    Image.fromarray(read_video(builtin("portrait.mp4"))[0][0]).resize((s.photo, s.photo), Image.Resampling.BICUBIC).save(photo, quality=92)
+    for name, f in {f"{n} frames of {w} × {h}": film, f"a photograph of {round(s.photo**2/1e6)} megapixels": photo}.items():
+        yield f"cmet edit, mesh, {name}, the whole command", race(versions, 1, lambda v: command(v, "edit", f, *EDIT, "-o", place/"out.mp4", "--force"))  # noqa: B023
 
 
-def cells(versions, place, rounds):
-    "Seconds that three more cells of a grid take, by both versions, [round, version, (wall, CPU)] a cell, and the peak: the work of a small template is in it."
-    def ran(v, k, seeds):
-        grid = next(v.glob("nbs/*experiments/grids/leave_one_out.yaml"))
-        return run(v, "run", grid, "--set", "mapper=ridge", "emotion=happy", f"seed={{from: 0, to: {seeds}}}", "-o", place/f"runs {k} {v.name} {seeds}")
-    took = np.array([[[ran(v, k, seeds) for seeds in (0, 3)] for v in versions] for k in range(rounds)])
-    return (took[:, :, 1, :2] - took[:, :, 0, :2])/3, took[:, :, 1, 2].max(0)
+def run(versions, rounds, place, s):
+    def cells(v, seeds):
+        with tempfile.TemporaryDirectory(dir=place) as out:
+            return command(v, "run", next(v.glob("nbs/*experiments/grids/leave_one_out.yaml")), "--set", "mapper=ridge", "emotion=happy",
+                           f"seed={{from: 0, to: {seeds}}}", "-o", Path(out)/"runs")
+    yield "cmet run, a cell of leave_one_out, its own work included", less(race(versions, rounds, lambda v: [cells(v, n) for n in (0, s.cells)]), s.cells)
+
+
+def recordings(place, s):
+    "RAVDESS, or of so many actors a few clips; None without it."
+    from cmet.core import find_data
+    found = find_data("ravdess")
+    if not found or s.actors is None: return found
+    for f in (f for k in range(1, 1 + s.actors) for f in sorted((found/f"Actor_{k:02}").iterdir())[::6]):
+        (place/"ravdess"/f.parent.name).mkdir(parents=True, exist_ok=True)
+        (place/"ravdess"/f.parent.name/f.name).symlink_to(f)
+    (place/"ravdess"/"openface_aus.csv").symlink_to(found/"openface_aus.csv")
+    return place/"ravdess"
+
+
+def heard(versions, place, s, workers):
+    "RAVDESS encoded by each version, nothing known from before: [1, version, (wall, CPU, MB)], in folders heard 0, 1."
+    with tempfile.TemporaryDirectory(dir=place) as d:
+        return race(versions, 1, lambda v: command(v, "encode", place/"recordings", "--layout", "ravdess", "--encoder", "egemaps", "--workers", workers, "--force",
+                                                   "-o", place/f"heard {versions.index(v)}", fresh=Path(d)/f"kept {versions.index(v)}"))
+
+
+def encode(versions, rounds, place, s):
+    for name, n in (TWO, 2), (ONE, 1): yield name, heard(versions, place, s, n)
+
+
+def stored(folder, n):
+    "n clips with stored features, as the layout of folders has them; what is heard does not matter then."
+    for k, feature in enumerate(np.random.default_rng(0).standard_normal((n, 1024), np.float32)):
+        at = folder/f"S{k//100:03}"/("neutral", "happy", "sad", "angry")[k % 4]
+        (at/"emotion2vec+large_features").mkdir(parents=True, exist_ok=True)
+        (at/f"{k:05}.wav").touch()
+        np.save(at/"emotion2vec+large_features"/f"{k:05}.npy", feature)
+    return folder
+
+
+def many(versions, rounds, place, s):
+    folders = [stored(place/f"many {n}", n) for n in s.many]
+    took = race(versions, rounds, lambda v: [command(v, "encode", f, "--layout", "folder", "--encoder", "emotion2vec-large", "--workers", 2, "--force",
+                                                     "-o", place/"packed") for f in folders])
+    for k, (a, b) in enumerate(zip(s.many, s.many[1:])):
+        yield f"cmet encode, stored features, a clip from the {a:,}th to the {b:,}th", less(took[:, :, k:k + 2], b - a)
+
+
+def trained(versions, corpus, place, s):
+    return race(versions, 1, lambda v: command(v, "train", corpus(v), "-o", place/"mapper.safetensors", "--force", *s.train))
+
+
+def train(versions, rounds, place, s):
+    if not (place/"heard 0").exists(): heard(versions, place, s, 2)
+    yield "cmet train on RAVDESS, eGeMAPS, defaults", trained(versions, lambda v: place/f"heard {versions.index(v)}", place, s)
+
+
+def wide(versions, rounds, place, s):
+    from cmet.corpus.corpus import Corpus, read_corpus, write_corpus
+    if not (place/"heard 0").exists(): heard(versions[:1], place, s, 2)
+    c, g = read_corpus(place/"heard 0"), np.random.default_rng(0)
+    felt = np.searchsorted(c.emotions, c.column("emotion"))
+    speech = (g.standard_normal((len(c.emotions), 768))[felt] + g.standard_normal((len(c), 768))).astype(np.float32)
+    made = write_corpus(Corpus(c.clips, speech, c.face, c.offsets, dict(name="wide", encoder="planted", codec=c.meta["codec"])), place/"wide")
+    yield "cmet train on RAVDESS, 768 planted numbers a clip, defaults", trained(versions, lambda v: made, place, s)
+
+
+def step(versions, rounds, place, s):
+    c = mead(S=s.network.get("speech", 1024), clips=10)
+    np.savez(place/"mead.npz", speech=c.speech, face=c.face, offsets=c.offsets, **c.clips)
+    for kind in ("float32", "bfloat16"): yield from told(versions, rounds, "step", place/"mead.npz", kind, s.steps, json.dumps(s.network))
+
+
+def edtalk(versions, rounds, place, s):
+    size, n = s.edtalk
+    np.save(place/"faces.npy", np.stack([*portrait(n, size)[0]]))
+    for kind in ("float32", "bfloat16"): yield from told(versions, rounds, "edtalk", place/"faces.npy", kind)
+
+
+def corpus(versions, rounds, place, s):
+    from cmet.corpus.corpus import Corpus, clip_table, write_corpus
+    g, n = np.random.default_rng(0), s.crowd
+    table = clip_table([dict(speaker=f"S{k//100:04}", emotion=("neutral", "happy", "sad", "angry")[k % 4]) for k in range(n)])
+    faces = g.standard_normal((n*25, 17), np.float32)
+    made = write_corpus(Corpus(table, g.standard_normal((n, 88), np.float32), faces, np.arange(n + 1)*25, dict(name="crowd")), place/"crowd")
+    yield from told(versions, rounds, "corpus", made, f"{n:,}")
+
+
+def slider(versions, rounds, place, s):
+    from cmet.io.media import write_video
+    film = write_video(place/"slider.mp4", *portrait(75, s.side))
+    yield from told(versions, rounds, "slider", film, s.side, s.moves)
+
+
+def test(versions, rounds, place, s):
+    ends = []
+    def suite(v):  # one that fails is told, too
+        wall, cpu, _, out = spend("sh", "-c", 'make -o install test "VENV=$0"; echo $?', sys.prefix, cwd=v, env=os.environ | {"PYTHONPATH": str(v)})
+        ends.append(out.split()[-1])
+        return wall, cpu, np.nan
+    took = race(versions, 1, suite)
+    yield f"make test, which ended with {' and '.join(ends)}", took
+
+
+ROWS = {f.__name__: f for f in (edit, large, run, encode, many, train, wide, step, edtalk, corpus, slider, test)}
+USUAL = [*ROWS][:-1]
+
+
+def measure(versions, rows, rounds, place, s):
+    "Name -> (wall s, CPU s, MB) of each version, for the rows asked for."
+    found = recordings(place, s)
+    if found: (place/"recordings").symlink_to(found)
+    out = {}
+    for name in (r for r in rows if found or r not in ("encode", "train", "wide")):
+        for what, took in ROWS[name](versions, rounds, place, s):
+            out[what] = np.concatenate([np.median(took[..., :2], 0), took[..., 2:].max(0)], -1).tolist()
+            print(what, out[what], flush=True)
+    return out
 
 
 def table(r):
@@ -95,42 +245,29 @@ def table(r):
     lines = [f"## {m['device']}, {m['cores']} cores, {m['threads']} threads" + (f" (load {m['load']})" if m["load"] else ""), "",
              f"Medians of {r['rounds']} rounds, {r['old']} and this version in turn.", "",
              "| work | before: wall, CPU | now | wall ratio | CPU ratio | memory, MB |", "|---|---|---|---|---|---|"]
-    for name, row in r["rows"].items():
-        (w0, c0), (w1, c1) = row["took"]
-        lines.append(f"| {name} | {w0:.3g} s, {c0:.3g} s | {w1:.3g} s, {c1:.3g} s | {w0/w1:.1f} | {c0/c1:.1f} | "
-                     f"{row['peak'][0]:.0f} → {row['peak'][1]:.0f} |")
+    for name, ((w0, c0, m0), (w1, c1, m1)) in r["rows"].items():
+        memory = "" if np.isnan(m0 + m1) else f"{m0:.0f} → {m1:.0f}"
+        lines.append(f"| {name} | {w0:.3g} s, {c0:.3g} s | {w1:.3g} s, {c1:.3g} s | {w0/w1:.3g} | {c0/c1:.3g} | {memory} |")
+    if {ONE, TWO} <= {*r["rows"]}:
+        before, now = (one[0]/two[0] for one, two in zip(r["rows"][ONE], r["rows"][TWO]))
+        lines += ["", f"Two workers encode RAVDESS {now:.2f} times as fast as one does; before {before:.2f}."]
     return "\n".join([*lines, ""])
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("old", type=Path, metavar="FOLDER", help="a checkout of the other version")
-    p.add_argument("--rows", nargs="+", default=ROWS, choices=ROWS)
-    p.add_argument("--sizes", type=int, nargs="+", default=[256, 1080])
-    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--rows", nargs="+", default=["usual"], choices=["usual", *ROWS], help="usual: all but test")
+    p.add_argument("--rounds", type=int, default=2)
+    p.add_argument("--quick", action="store_true", help="everything in small, to see that it runs; stores nothing")
     p.add_argument("--out", type=Path, default=HERE, help="folder of against.json and against.md")
     a = p.parse_args()
-    versions, rows = [a.old.resolve(), HERE.parent], {}
-    from cmet.core import find_data
-    ravdess = find_data("ravdess")
-    def add(name, took, peak): rows[name] = {"took": np.median(took, 0).tolist(), "peak": list(peak)}; print(name, rows[name], flush=True)
+    asked = {*a.rows} | ({*USUAL} if "usual" in a.rows else set())
     with tempfile.TemporaryDirectory() as place:
-        place = Path(place)
-        if "edit" in a.rows:
-            for size in a.sizes: add(f"cmet edit, mesh, {size}², a frame", *edits(versions, place, size, a.rounds))
-        if "large" in a.rows:
-            for name, row in large(versions, place).items(): add(name, *row)
-        if "run" in a.rows: add("cmet run, a cell of leave_one_out, its own work included", *cells(versions, place, a.rounds))
-        if ravdess and {"encode", "train"} & {*a.rows}:
-            mine = [place/f"c{k}" for k in (0, 1)]
-            heard = [run(v, "encode", ravdess, "--encoder", "egemaps", "-o", c, "--workers", 2, fresh=place/f"kept {c.name}") for v, c in zip(versions, mine)]
-            if "encode" in a.rows: add("cmet encode of RAVDESS, eGeMAPS, 2 workers", np.array([heard])[..., :2], np.array(heard)[:, 2])
-            if "train" in a.rows:
-                fit = [run(v, "train", c, "-o", place/f"m{k}.safetensors") for k, (v, c) in enumerate(zip(versions, mine))]
-                add("cmet train on RAVDESS, eGeMAPS, defaults", np.array([fit])[..., :2], np.array(fit)[:, 2])
+        rows = measure([a.old.resolve(), HERE.parent], [r for r in ROWS if r in asked], a.rounds, Path(place), QUICK if a.quick else FULL)
     result = {"machine": machine("cpu"), "old": a.old.name, "rounds": a.rounds, "rows": rows}
     print(table(result))
-    store(a.out, "against", "Against another version", "cpu", result, table)
+    if not a.quick and {*USUAL} <= asked: store(a.out, "against", "Against another version", "cpu", result, table)
 
 
 if __name__ == "__main__": main()
