@@ -34,7 +34,8 @@ class Winograd(nn.Module):
                 ):
         super().__init__()
         A, G, B = map(torch.from_numpy, toom_cook(m))
-        weights = (G @ weight.detach().double().cpu() @ G.T).permute(2, 3, 1, 0).flatten(0, 1)
+        nine = weight.detach().double().cpu().permute(2, 3, 1, 0).reshape(9, -1)
+        weights = (torch.kron(G, G) @ nine).view(-1, *weight.shape[1::-1])
         self.m = m
         for name, x in dict(weights=weights, into=torch.kron(B, B), back=torch.kron(A, A)).items():
             self.register_buffer(name, x.to(weight).contiguous(), persistent=False)
