@@ -210,7 +210,7 @@ class Rig:
     shape:np.ndarray  # float [468, 3] upright shape of the face they were made on
     source:str="drawn by hand"  # where the fields come from
 
-    @property
+    @functools.cached_property
     def halves(self):  # [34, 468, 2]: the fields of the person's right half, then of the left
         return np.concatenate([self.fields*w[:, None] for w in sides(self.shape)])
 

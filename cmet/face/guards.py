@@ -25,12 +25,12 @@ def guard_lids(
     along = down(points)
     share = eye_opening(points)/usual
     for (outer, inner, pairs), g, folds in zip(LIDS, smooth(share), (FOLDS[:7], FOLDS[7:])):
-        base = (move[outer] + move[inner])/2
-        for (top, low), fold in zip(pairs, folds):
-            move[[top, low]] = base + (move[[top, low]] - base)*g
-            move[fold] *= .5 + .5*g
-            over = (points[top] + move[top] - points[low] - move[low])@along
-            if over > 0: move[top] -= .7*over*along; move[low] += .3*over*along
+        base, (top, low) = (move[outer] + move[inner])/2, np.transpose(pairs)
+        for lid in top, low: move[lid] = base + (move[lid] - base)*g
+        move[folds] *= .5 + .5*g
+        over = np.maximum((points[top] + move[top] - points[low] - move[low])@along, 0)[:, None]*along
+        move[top] -= .7*over
+        move[low] += .3*over
 
 # %% ../../nbs/30_face/35_guards.ipynb #35_guards-008
 ABOVE = np.array([186, 92, 165, 167, 164, 393, 391, 322, 410])  # skin between the lip and the nose
@@ -65,25 +65,25 @@ THIN, ROUNDS, HANDED = .2, 12, .8  # share of its area below which a triangle gi
 
 def unfold(points, move):  # [468, 2] pixels; move is changed in place
     "No piece of skin turns over: where one would, its corners move together."
-    tri, (x, y) = triangles(), np.ascontiguousarray(points.T)
-    def area(x, y, a, b, c):
-        (p, r), (q, s) = ((z[b] - z[a], z[c] - z[a]) for z in (x, y))
-        return p*s - r*q
-    whole = area(x, y, *tri.T)
+    tri, (flat, way) = triangles().astype(np.intp), np.ascontiguousarray(np.transpose((points, move), (0, 2, 1)))
+    def area(at, corners):
+        (a, b, c), (d, e, f) = at.take(corners, 1)
+        return (b - a)*(f - d) - (c - a)*(e - d)
+    whole = area(flat, tri.T)
     front = whole*np.sign(np.median(whole)) > 1  # what is turned away is not seen
     tri, whole = tri[front], whole[front]
-    corners, size = np.ascontiguousarray(tri.T), np.abs(whole)
-    best, least = move.copy(), np.inf
+    corners, size, least = np.ascontiguousarray(tri.T), np.abs(whole), np.inf
     for _ in range(ROUNDS):
-        share = smooth((THIN - area(*np.add((x, y), move.T), *corners)/whole)/(2*THIN))
+        share = smooth((THIN - area(flat + way, corners)/whole)/(2*THIN))
         bad = np.flatnonzero(share > .01)
-        if (folded := share@size) < least: best[:], least = move, folded
+        if (folded := share@size) < least: best, least = way, folded
         if not len(bad): break
         at, w = tri[bad], share[bad, None]
-        given = [np.broadcast_to(w, at.shape), *(w*(d[at].mean(1, keepdims=True) - d[at]) for d in move.T)]
+        own = way.take(at, 1)
+        given = np.broadcast_to(w, at.shape), *(w*(own.mean(2, keepdims=True) - own))
         much, *handed = (np.bincount(at.ravel(), x.ravel(), len(points)) for x in given)
-        move += HANDED*np.stack(handed, 1)/np.maximum(much, 1)[:, None]
-    move[:] = best  # where all is squeezed, one triangle's good is another's harm
+        way = way + HANDED*np.array(handed)/np.maximum(much, 1)
+    move[:] = best.T  # where all is squeezed, one triangle's good is another's harm
 
 
 # %% ../../nbs/30_face/35_guards.ipynb #35_guards-011

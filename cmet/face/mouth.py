@@ -41,7 +41,8 @@ def gap(
 ) -> Gap:
     "The space between two lips; lips that cross touch."
     ends = (top[[0, -1]] + low[[0, -1]])/2
-    along = (ends[1] - ends[0])/max(np.linalg.norm(ends[1] - ends[0]), 1e-6)
+    along = ends[1] - ends[0]
+    along = along/max(np.sqrt(along@along), 1e-6)
     axes, origin = np.array([along, [-along[1], along[0]]]), ends.mean(0)
     a, b = (top - origin)@axes.T, (low - origin)@axes.T
     x = np.maximum.accumulate((a[:, 0] + b[:, 0])/2) + 1e-6*np.arange(len(a))
@@ -62,15 +63,15 @@ class Mouth:
         "The picture at places of the gap."
         of = self.gap
         top, low = np.interp(x, of.x, of.top), np.interp(x, of.x, of.low)
-        place = of.origin + x[..., None]*of.axes[0] + (top + s*(low - top))[..., None]*of.axes[1]
-        return cv2.remap(self.image, *np.float32(np.moveaxis(place, -1, 0)), cv2.INTER_CUBIC,
-                         borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
+        y = top + s*(low - top)
+        place = (np.float32(o + x*a + y*b) for o, a, b in zip(of.origin, *of.axes))
+        return cv2.remap(self.image, *place, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float32)
 
     @cached_property
     def parts(self):  # (0 to 1, float [3])
         "How far down the upper jaw ends, and the colour of the dark."
         v = np.linspace(0, 1, 41)
-        seen = self.at(*np.meshgrid(np.linspace(*self.gap.x[[0, -1]], 21)[3:-3], v))
+        seen = self.at(np.linspace(*self.gap.x[[0, -1]], 21)[None, 3:-3], v[:, None])
         rows = gaussian_filter1d(seen.mean((1, 2)), 2)
         dark = np.percentile(seen[4:-4].mean(-1), 5)
         throat = CAVITY if np.ptp(seen, axis=-1).max() > 4 else np.full(3, CAVITY.mean())  # a grey picture stays grey
@@ -156,7 +157,8 @@ def fit_mouth(
     if mixed.any():
         jaws = [mouth.at(along[mixed][None], t[mixed][None])[0] for t in (np.full_like(v, cut), (1 - (1 - v)*r).clip(cut, 1))]
         seen[mixed] = jaws[0] + lower[mixed][:, None]*(jaws[1] - jaws[0])
-    dark = np.prod([smooth(d/np.maximum(far, 1.5*r/high)) for d, far in ((under, DEEP[0]), (over, DEEP[1]))], 0)[..., None]  # a pixel and a half at least: no saw
+    deep, deeper = (smooth(d/np.maximum(far, 1.5*r/high)) for d, far in ((under, DEEP[0]), (over, DEEP[1])))  # a pixel and a half at least: no saw
+    dark = (deep*deeper)[..., None]
     tongue = np.exp(-((1 - v)/.4)**2 - (x/(.6*to.x[-1]))**2)[..., None]
     seen = seen*min(1, lit(to.open)/lit(of.open))**FLESH*(1 - dark) + cavity*(1 + tongue)*dark
     if not mouth.drawn: return seen

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CANVAS', 'SCALE', 'MIDDLE', 'CREASES', 'STEPS', 'LIFT', 'DARKEST', 'BRIGHTEST', 'BARE', 'LAB', 'UNLIKE', 'layout_of',
-           'skin_of', 'to_layout', 'inked', 'stroke', 'bounded', 'Shade', 'bare', 'creases', 'log_faces', 'reach',
-           'measured', 'mirrored']
+           'skin_of', 'to_layout', 'inked', 'stroke', 'bounded', 'filled', 'Shade', 'bare', 'creases', 'log_faces',
+           'reach', 'measured', 'mirrored']
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-002
 from dataclasses import dataclass
@@ -104,6 +104,11 @@ DARKEST, BRIGHTEST = -1.6, .4  # log brightness that no pile of creases passes
 def bounded(log):  # [...] -> the same, bent towards its bounds; it keeps growing, ever more slowly
     return np.where(log < 0, -DARKEST*np.expm1(log/-DARKEST), BRIGHTEST*-np.expm1(-log/BRIGHTEST))
 
+def filled(canvas) -> tuple:  # [h, w] -> (slice, slice)
+    "The part that is not zero."
+    ends = [np.flatnonzero(canvas.any(k)) for k in (1, 0)]
+    return tuple(slice(n[0], n[-1] + 1) if len(n) else slice(0) for n in ends)
+
 @dataclass(frozen=True)
 class Shade:
     "Light and shade of an expression: one picture of log brightness for each action unit."
@@ -113,18 +118,22 @@ class Shade:
     walls:float=0.  # light from a fold's own walls, see `Lamp`; what was measured on skin holds it already
 
     @cached_property
-    def folds(self):  # (the part of the canvas that has any, float32 [17, h, w] of it)
-        rows, columns = (np.flatnonzero(self.textures.any((0, k))) for k in (2, 1))
-        box = tuple(slice(n[0], n[-1] + 1) if len(n) else slice(0) for n in (rows, columns))
-        return box, np.ascontiguousarray(self.textures[(slice(None), *box)], np.float32)
+    def folds(self):  # (the part of the canvas that has any, of each unit [the part of that part, float32 [h, w] of it])
+        box = filled(self.textures.any(0))
+        parts = [(filled(t), t) for t in self.textures[(slice(None), *box)]]
+        return box, [(part, np.ascontiguousarray(t[part], np.float32)) for part, t in parts]
 
     def gain(self, intensity):  # [17], or [34] by halves -> (float32 [256, 256], layout, walls), as `warp` takes it
-        pull = np.asarray(intensity, np.float32).clip(0)  # a muscle let go does not un-fold smooth skin
+        halves = np.asarray(intensity, np.float32).clip(0).reshape(-1, len(AUS))  # a muscle let go does not un-fold smooth skin
         box, folds = self.folds
-        log = [sum((k/FULL*folds[i] for i, k in enumerate(half) if k), 0*folds[0]) for half in pull.reshape(-1, len(AUS))]
-        if len(log) == 2:
-            log = sides((np.arange(CANVAS)[box[1], None] - MIDDLE[0])/SCALE)[:, None].astype(np.float32)*log
+        unlike = halves if (halves != halves[0]).any() else halves[:1]
         out = np.zeros((CANVAS, CANVAS), np.float32)
+        log = np.zeros((len(unlike), *out[box].shape), np.float32)
+        for half, ink in zip(unlike, log):
+            for k, (part, fold) in zip(half, folds):
+                if k: ink[part] += k/FULL*fold
+        if len(halves) == 2:
+            log = sides((np.arange(CANVAS)[box[1], None] - MIDDLE[0])/SCALE)[:, None].astype(np.float32)*log
         out[box] = bounded(sum(log))
         return out, self.layout, self.walls
 
