@@ -154,7 +154,7 @@ def jpeg(
     "A picture as the browser takes it."
     import cv2
     how = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    return cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), how)[1].tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), how)[1].tobytes()
 
 COMPARE = """<input type="range" value="4" min="0" max="100" aria-label="how much of the unedited face is seen" title="drag to compare"
  oninput="this.closest('.cmet-faces').style.setProperty('--cut', this.value + '%')"><b></b><i>unedited</i><i>edited</i>"""

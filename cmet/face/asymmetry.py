@@ -32,11 +32,12 @@ def amounts(
     rounds:int=60,
 ) -> np.ndarray:  # float [T, n], not negative
     "How much of each face a change holds: non-negative least squares."
-    G, H = faces@faces.T, np.asarray(delta, float)@faces.T
-    a = np.zeros((len(H), len(G)))
+    G, H = faces@faces.T, faces@np.asarray(delta, float).T
+    size, a = np.diag(G)[:, None], np.zeros(H.shape)
+    steps = [*zip(a, H/size, G/size - np.eye(len(G)))]  # of each face: its amounts, those it would have alone, what others take of them
     for _ in range(rounds):
-        for k in range(len(G)): a[:, k] = np.maximum(a[:, k] + (H[:, k] - a@G[:, k])/G[k, k], 0)
-    return a
+        for mine, alone, share in steps: np.maximum(alone - share@a, 0, out=mine)
+    return a.T
 
 # %% ../../nbs/30_face/60_asymmetry.ipynb #60_asymmetry-009
 LEFT, RIGHT = "left", "right"
