@@ -13,7 +13,6 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from .guards import guarded
 from .landmarks import EYES, OVAL, POINTS, triangles
@@ -48,7 +47,8 @@ def paint(
     closed = cv2.morphologyEx(whole, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8), borderType=cv2.BORDER_CONSTANT, borderValue=0)
     if len(cracks := np.flatnonzero(closed > whole)):  # few: cheaper one by one than a dilation of everything
         y, x = np.divmod(cracks, shape[1])
-        seen[y, x] = sliding_window_view(np.pad(seen, 2, constant_values=-1), (5, 5))[y, x].max((1, 2))
+        rows, columns = ((k[:, None] + np.arange(-2, 3)).clip(0, n - 1) for k, n in zip((y, x), shape))
+        seen[y, x] = seen[rows[:, :, None], columns[:, None]].max((1, 2))
     return seen
 
 # %% ../../nbs/30_face/40_warp.ipynb #40_warp-009
