@@ -175,8 +175,8 @@ class View:
 # %% ../../nbs/95_explorer/10_preview.ipynb #10_preview-025
 class Scene:
     "From wishes to views; what a wish shares with the last few is not computed again."
-    def __init__(self, corpus=None, say=lambda text: None):  # say: is told what takes long
-        self.corpus, self.say, self.kept, self.took, self.last = corpus, say, {}, {}, (None, None)
+    def __init__(self, corpus=None, say=lambda text: None, clock=time.perf_counter):  # say: is told what takes long
+        self.corpus, self.say, self.clock, self.kept, self.took, self.last = corpus, say, clock, {}, {}, (None, None)
 
     def keep(self, key, make, text:str, most:int=8):
         "What was made for a key before, or is made now."
@@ -215,7 +215,7 @@ class Scene:
         if fine > SLOW: self.say("drawing …")
         for coarse in [True]*(fine > max(SLOW, 2*rough)) + [False]:
             c = clip.proof if coarse else clip
-            edit, start = c.edit, time.perf_counter()
+            edit, start = c.edit, self.clock()
             after = edit(i, change[i])
-            self.took[wish.codec, coarse] = time.perf_counter() - start
+            self.took[wish.codec, coarse] = self.clock() - start
             yield View(c.frames[i], after, asked, change, vector, clip, voice, replace(wish, frame=i), own, coarse)
