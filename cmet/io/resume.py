@@ -8,15 +8,18 @@ __all__ = ['stamp', 'Parts', 'batches', 'do_batch', 'Bench']
 # %% ../../nbs/10_io/65_resume.ipynb #65_resume-002
 import hashlib
 import json
+import math
 import os
+import secrets
+import zlib
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from ..core import CmetError, silent
 from .claims import clear
-from .files import atomic, own_folder
+from .files import own_folder, written
 from .jobs import each, failure
 
 # %% ../../nbs/10_io/65_resume.ipynb #65_resume-005
@@ -28,25 +31,48 @@ def stamp(
     except OSError: return [str(path), 0, 0]
     return [str(path), s.st_size, s.st_mtime_ns]
 
-class Parts:
-    "Finished pieces of work in a folder."
-    def __init__(self, folder): self.folder = own_folder(folder)
+def _part(
+    file,  # at the start of a part
+) -> tuple:  # (its name, array); any error where no whole part follows
+    "One part: a line of checksum, name, kind of number and shape, then the numbers."
+    check, head = file.readline().split(b" ", 1)
+    name, kind, shape = json.loads(head)
+    data = bytearray(file.read(np.dtype(kind).itemsize*math.prod(shape)))
+    if int(check, 16) != zlib.crc32(data, zlib.crc32(head)): raise ValueError("damaged")
+    return name, np.frombuffer(data, kind).reshape(shape)
 
-    def path(self, key) -> Path:  # key: anything JSON can hold
-        text = json.dumps(key, sort_keys=True, default=str)
-        return self.folder/f"{hashlib.sha256(text.encode()).hexdigest()[:40]}.npy"
+class Parts:
+    "Finished pieces of work in a folder: a file for each process that has worked there, which only grows."
+    def __init__(self, folder):
+        self.folder, self.at = own_folder(folder), {}  # at: name -> (file, where in it)
+        self.own = self.folder/f"{secrets.token_hex(8)}.parts"
+        for path in self.folder.glob("*.parts"):
+            with suppress(Exception), open(path, "rb") as file:  # a damaged head can fail anywhere in numpy
+                while True: at = file.tell(); self.at[_part(file)[0]] = path, at
+
+    def name(self, key) -> str:  # key: anything JSON can hold
+        return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:40]
+
+    def __contains__(self, key): return self.name(key) in self.at
+    def __len__(self): return len(self.at)
 
     def put(self, key, value):
-        "Keep an array."
-        with atomic(self.path(key)) as new, open(new, "wb") as f: np.save(f, value, allow_pickle=False)
+        "Keep an array of numbers."
+        value, name = np.asarray(value), self.name(key)
+        if value.dtype.kind not in "fiub": raise TypeError(f"{value.dtype} is no kind of number")
+        head, data = json.dumps([name, value.dtype.str, value.shape]).encode() + b"\n", value.tobytes()
+        with written(self.own), open(self.own, "ab") as file:
+            at = file.tell()
+            file.write(b"%08x %b%b" % (zlib.crc32(data, zlib.crc32(head)), head, data))
+        self.at[name] = self.own, at
 
     def get(self, key):  # -> array, or None where there is none
-        try: return np.load(self.path(key), allow_pickle=False)
-        except Exception: return None  # a damaged head can fail anywhere in numpy
+        path, at = self.at.get(self.name(key), (None, 0))
+        with suppress(Exception), open(path, "rb") as file: file.seek(at); return _part(file)[1]
 
     def clear(self, but_finished:bool=False):
         "Remove the folder, which nobody needs any more; `but_finished`: only where nothing is in it."
-        if not (but_finished and any(self.folder.glob("[0-9a-f]*.npy"))): clear(self.folder, r"[0-9a-f]{40}\.npy")
+        if not (but_finished and self.at): clear(self.folder, r"[0-9a-f]{16}\.parts")
 
 # %% ../../nbs/10_io/65_resume.ipynb #65_resume-008
 def batches(
@@ -98,7 +124,7 @@ class Bench:
     ) -> list:  # arrays or reasons, in the order of the items
         "Do what is not done yet."
         from tqdm import tqdm
-        todo = [i for i, key in enumerate(keys) if self.parts.get(key) is None]
+        todo = [i for i, key in enumerate(keys) if key not in self.parts]
         sizes, total, reasons = [keys[i][2] for i in todo], sum(key[2] for key in keys), {}
         groups = [[todo[j] for j in g] for g in batches(sizes, min(most, sum(sizes)/(16*self.workers)))]
         with tqdm(desc=keys[0][0] if keys else "", total=total, initial=total - sum(sizes), unit="B",
