@@ -29,7 +29,7 @@ def clip_table(
     for c in COLUMNS:
         if c not in table: table[c] = 0 if c == "intensity" else ""
     table["intensity"] = table["intensity"].fillna(0).astype(int)
-    for c in set(COLUMNS) - {"intensity"}: table[c] = [("" if pd.isna(x) else str(x)) for x in table[c]]
+    for c in set(COLUMNS) - {"intensity"}: table[c] = ["" if none else str(x) for x, none in zip(table[c], table[c].isna())]
     names = (e.strip().lower() for e in table["emotion"])
     table["emotion"] = [ALIASES.get(e, e) for e in names]
     return table[[*COLUMNS, *(c for c in table if c not in COLUMNS)]]

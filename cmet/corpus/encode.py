@@ -187,8 +187,8 @@ def _mean_face(face, table):  # [0 or 1, 17] -> [1, 17], reason, or None
 def _encoded(bench, root, layout, table, encoder, codec) -> tuple:  # (speech, faces) as above
     "Everything that can be known of the clips of a table."
     speech = speech_of(bench, table, encoder) if encoder else [None]*len(table)
-    units = next((p for p in walk(root) if p.name == "openface_aus.csv"), None)
-    if codec or layout != "ravdess" or units is None: return speech, faces_of(bench, table, codec)
+    units = None if codec or layout != "ravdess" else next((p for p in walk(root) if p.name == "openface_aus.csv"), None)
+    if units is None: return speech, faces_of(bench, table, codec)
     return speech, [_mean_face(f, units) for f in ravdess_faces(table, units, whole=False)]
 
 def _own_table(path) -> bool:

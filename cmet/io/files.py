@@ -10,6 +10,7 @@ __all__ = ['FULL', 'BOXES', 'POINTERS', 'FETCH', 'shown', 'check_name', 'written
 import errno
 import os
 import re
+import stat
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -151,12 +152,11 @@ def check_output(
 
 # %% ../../nbs/10_io/10_files.ipynb #10_files-012
 def _boxes(path):
-    "Name and end of each top-level box of an mp4; nothing for other files."
+    "Name and end of each top-level box of an mp4."
     with open(path, "rb") as f:
         at = 0
         while len(head := f.read(16)) >= 8:
             size, name = int.from_bytes(head[:4], "big"), head[4:8]
-            if at == 0 and name != b"ftyp": return
             if size == 1: size = int.from_bytes(head[8:], "big")
             at += size or os.path.getsize(path) - at  # 0 means "to the end of the file"
             yield name, at
@@ -174,7 +174,7 @@ def _sound(path, name:str) -> None:  # name: of the file, for the message
     for mark, command in POINTERS.items():
         if start.startswith(mark): raise CmetError(f"{name} only says where the file is", f"run `{command}` in its folder")
     names, end = set(), 0
-    for k, (box, at) in enumerate(_boxes(path)):
+    for k, (box, at) in enumerate(_boxes(path) if start[4:8] == b"ftyp" else ()):
         names.add(box)
         end = at
         if k == BOXES: raise CmetError(f"{name} is no film: it falls into more than a million parts", again)
@@ -190,10 +190,11 @@ def check_file(
     path = check_name(path, what)
     name = f"{what} '{path}'"
     try:
-        if path.is_dir(): raise CmetError(f"{name} is a folder", "name a file inside it")
         if not path.exists(): raise CmetError(f"no such {name}", FETCH if re.match(r"\w{2,}:/", str(path)) else "check the path")
-        if not path.is_file(): raise CmetError(f"{name} is not a regular file", "name a file on disk")
-        if not path.stat().st_size: raise CmetError(f"{name} is empty (0 bytes)", "copy, download or record it again")
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode): raise CmetError(f"{name} is a folder", "name a file inside it")
+        if not stat.S_ISREG(found.st_mode): raise CmetError(f"{name} is not a regular file", "name a file on disk")
+        if not found.st_size: raise CmetError(f"{name} is empty (0 bytes)", "copy, download or record it again")
         _sound(path, name)
     except (OSError, ValueError) as e:
         raise CmetError(f"cannot open {name} ({getattr(e, 'strerror', e)})", "check the path") from e
@@ -219,22 +220,23 @@ def walk(
 ) -> list:  # of Path, by name; `CmetError` where the folder cannot be listed
     "The files of a folder; linked folders are followed, hidden files are left out."
     root, found, odd = check_name(root, "folder"), [], []
-    todo = [(root, ())]
+    todo = [("", ())]
     while todo:
-        folder, above = todo.pop()
+        at, above = todo.pop()
+        folder = root/at
         try: (files, folders), above = _entries(folder), (*above, _place(folder))
         except OSError as e:
             if folder == root: raise CmetError(f"cannot list folder '{root}' ({e.strerror})", "name another") from e
             warnings.warn(f"folder '{folder}' cannot be listed ({e.strerror}) and is left out", stacklevel=2)
             continue
-        odd += [folder/name for name in files + folders*deep if shown(name) != name]
+        odd += [at + name for name in files + folders*deep if shown(name) != name]
         files, folders = ([name for name in names if shown(name) == name] for names in (files, folders))
-        found += [folder/name for name in files]
-        if deep: todo += [(folder/name, above) for name in folders if _place(folder/name) not in above]
+        found += [at + name for name in files]
+        if deep: todo += [(f"{at}{name}/", above) for name in folders if _place(folder/name) not in above]
     if odd:
         warnings.warn(f"{len(odd)} names in '{root}' are not UTF-8 and are left out, first "
-                      f"'{shown(min(odd).relative_to(root))}': rename them", stacklevel=2)
-    return sorted(found, key=lambda p: p.relative_to(root).as_posix())
+                      f"'{shown(min(odd))}': rename them", stacklevel=2)
+    return [root/name for name in sorted(found)]
 
 # %% ../../nbs/10_io/10_files.ipynb #10_files-016
 @contextmanager

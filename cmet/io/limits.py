@@ -74,7 +74,7 @@ def read_array(
     kinds:str="fiub",  # letters of numpy's kinds of number
 ) -> np.ndarray:  # mapped, read-only
     "The numbers of an `.npy` file."
-    try: found = np.lib.format.open_memmap(check_file(path, what), "r")
+    try: found = np.lib.format.open_memmap(str(check_file(path, what)), "r")  # of a `Path` numpy would ask the disk for every folder
     except CmetError: raise
     except Exception as e:  # a damaged head can fail anywhere in numpy, and in the tokenizer of Python that it asks
         why = " ".join((str(e) or type(e).__name__).split())[:100]
