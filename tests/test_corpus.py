@@ -531,6 +531,26 @@ def test_spread_and_rest_inside_speakers_are_what_their_words_say(seed):
 
 # Many clips
 
+@pytest.mark.parametrize("name", ["speech.npy", "face.npy"])
+def test_a_large_array_is_compared_when_it_is_touched(tmp_path, monkeypatch, name):
+    import pickle
+    monkeypatch.setattr("cmet.corpus.corpus.SOON", 100)
+    folder, part = write_corpus(toy(), tmp_path/"c"), name[:-4]
+    data = bytearray((folder/name).read_bytes())
+    open_before, copied = read_corpus(folder), pickle.loads(pickle.dumps(read_corpus(folder)))
+    (folder/name).unlink()
+    data[-5] ^= 1
+    (folder/name).write_bytes(data)
+    for good in open_before, copied: assert np.array_equal(getattr(good, part), getattr(toy(), part), equal_nan=True), "its own file is the old one"
+    c = read_corpus(folder)
+    assert c.emotions and c.lengths.sum() and getattr(c, "face" if part == "speech" else "speech").size
+    for touch in (lambda: getattr(c, part), lambda: getattr(c, part), lambda: c.select([0]), lambda: pickle.dumps(c), lambda: write_corpus(c, tmp_path/"d")):
+        with pytest.raises(CmetError, match=f"{folder}': {name} does not match its hash"): touch()
+    with pytest.raises(CmetError, match=name): read_corpus(folder, verify=True)
+    monkeypatch.undo()
+    with pytest.raises(CmetError, match=name): read_corpus(folder)
+
+
 def test_hashing_what_is_not_written_makes_no_copy_of_the_faces(tmp_path):
     import tracemalloc
     n, frames = 100, 20_000

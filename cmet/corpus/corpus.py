@@ -7,11 +7,13 @@ __all__ = ['FILES', 'KINDS', 'Arrays', 'Corpus', 'make_corpus', 'write_corpus', 
            'clip_table', 'cmet_samples', 'mead', 'mead_clips', 'ravdess', 'ravdess_faces', 'read_face_table']
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-002
+import hashlib
+import io
 import json
 import os
 import warnings
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from numbers import Integral
 from pathlib import Path
@@ -21,11 +23,10 @@ import numpy as np
 
 import cmet
 from ..core import CmetError, builtin, sha256
-from .datasets import (COLUMNS, clip_table, cmet_samples, face_at_rest, mead, mead_clips, neutral_videos, ravdess,
-                                  watched)
+from .datasets import (COLUMNS, clip_table, cmet_samples, face_at_rest, mead, mead_clips, neutral_videos, ravdess, watched)
 from ..io.files import atomic_folder, put_back
 from ..io.limits import TABLE, check_size, odd_row, read_array, read_json
-from ..io.seal import WHOLE, sampled
+from ..io.seal import SOON, WHOLE, compare, mapped, sampled, written_hash
 from .face_tables import ravdess_faces, read_face_table
 
 _all_ = ["clip_table", "cmet_samples", "mead", "mead_clips", "ravdess", "ravdess_faces", "read_face_table"]
@@ -84,8 +85,6 @@ def _write_part(corpus, name:str, file):  # name: one of the first four; file: a
 
 def _hashed(corpus, name:str) -> str:
     "SHA-256 of a file that is not written; of an array, block by block, without a copy of it."
-    import hashlib
-    import io
     digest = hashlib.sha256()
     if name != FILES[0]: _write_part(corpus, name, SimpleNamespace(write=digest.update))
     else: _write_part(corpus, name, table := io.BytesIO()); digest.update(table.getbuffer())
@@ -94,6 +93,10 @@ def _hashed(corpus, name:str) -> str:
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-008
 class Corpus(Arrays):
     "A data set as a table of clips and packed embeddings."
+    late = {}  # "speech" or "face" -> () -> array: what `read_corpus` has left to be compared when it is touched
+    speech, face = cached_property(lambda self: self.late["speech"]()), cached_property(lambda self: self.late["face"]())
+    def __getstate__(self): return {k: getattr(self, k) for k in (*vars(self), *self.late) if k != "late"}  # a copy maps no file
+
     def face_of(self, i:int) -> np.ndarray:
         "Face frames of clip `i`, [frames_i, D]."
         return self.face[self.offsets[i]:self.offsets[i + 1]]
@@ -164,18 +167,13 @@ def make_corpus(
                   {"name": "unnamed", "versions": versions, "lost_frames": lost} | meta)
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-013
-def _own_hash(meta:dict) -> str:
-    "SHA-256 of what meta.json says."
-    import hashlib
-    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-
 def _fill(corpus:Corpus, folder:Path):
     "Write the five files into an empty folder."
     for name in FILES[:4]: _write_part(corpus, name, folder/name)
     about = {"hashes": {name: sha256(folder/name) for name in FILES[:4]},
              "samples": {name: sampled(folder/name) for name in FILES[:4] if (folder/name).stat().st_size > WHOLE}}
     meta = json.loads(json.dumps(corpus.meta | {"format": 1} | about))
-    text = json.dumps(meta | {"meta_sha256": _own_hash(meta)}, indent=1, sort_keys=True)
+    text = json.dumps(meta | {"meta_sha256": written_hash(meta)}, indent=1, sort_keys=True)
     (folder/FILES[4]).write_text(text)
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-014
@@ -215,16 +213,19 @@ def _odd(clips, meta:dict) -> str|None:
         if not all(fine): return f"column {name} of clip {fine.index(False)} is no {said}"
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-031
-def _check(folder:Path, meta:dict, verify:bool) -> None:
+def _compare(folder:Path, name:str, *of): return compare(*of, f"corpus '{folder}': {name}", "fetch or encode it again")
+
+def _check(folder:Path, meta:dict, verify:bool) -> list:  # of files that are to be compared later
     "Compare a stored corpus with what it says of itself; `CmetError` where they differ."
-    told = meta.pop("meta_sha256", None)
-    wrong = ["meta.json"] if told and told != _own_hash(meta) else []
+    if told := meta.pop("meta_sha256", None): _compare(folder, FILES[4], written_hash, meta, told)
+    late = []
     for name in [f for f in FILES[:4] if (folder/f).is_file()]:
-        whole = verify or (folder/name).stat().st_size <= WHOLE
+        whole = verify or (size := (folder/name).stat().st_size) <= WHOLE
         digest, known = (sha256, meta.get("hashes")) if whole else (sampled, meta.get("samples"))
         known = known.get(name) if isinstance(known, dict) else None
-        if (verify or known) and digest(folder/name) != known: wrong.append(name)
-    if wrong: raise CmetError(f"corpus '{folder}': {wrong[0]} does not match its hash", "fetch or encode it again")
+        if known and not verify and SOON < size <= WHOLE and name in FILES[1:3]: late.append(name)
+        elif verify or known: _compare(folder, name, digest, folder/name, known)
+    return late
 
 def read_corpus(
     folder_or_name,  # a folder that `write_corpus` made, or the name of a built-in corpus, e.g. "studio"
@@ -238,10 +239,12 @@ def read_corpus(
     meta = _load(folder, "meta.json")
     if not isinstance(meta, dict) or meta.get("format") != 1:
         raise CmetError(f"corpus '{folder}': meta.json has no format 1", "encode it again: `cmet encode`")
-    _check(folder, meta, verify)
+    late = _check(folder, meta, verify)
     clips = _load(folder, FILES[0])
     if odd := _odd(clips, meta): raise CmetError(f"corpus '{folder}': {odd}", "encode it again: `cmet encode`")
-    return Corpus(clips, *(_load(folder, f) for f in FILES[1:4]), meta)
+    made = Corpus(clips, *(_load(folder, f) for f in FILES[1:4]), meta)
+    made.late = {f[:-4]: partial(_compare, folder, f, mapped, vars(made).pop(f[:-4]), meta["hashes"][f]) for f in late}
+    return made
 
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-021
 def _encode_faces(clips, codec, progress) -> list:
