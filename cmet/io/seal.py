@@ -81,7 +81,7 @@ def sampled(
     return digest.hexdigest()
 
 # %% ../../nbs/10_io/25_seal.ipynb #25_seal-021
-SOON = 1 << 26  # bytes; a twentieth of a second
+SOON = 1 << 25  # bytes; a fiftieth of a second
 
 def written_hash(
     value,  # what JSON can hold
