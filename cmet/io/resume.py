@@ -72,7 +72,7 @@ class Parts:
 
     def clear(self, but_finished:bool=False):
         "Remove the folder, which nobody needs any more; `but_finished`: only where nothing is in it."
-        if not (but_finished and self.at): clear(self.folder, r"[0-9a-f]{16}\.parts")
+        if not (but_finished and self.at): clear(self.folder, r"[0-9a-f]{16}\.parts|[0-9a-f]{40}\.npy")  # the latter by older versions
 
 # %% ../../nbs/10_io/65_resume.ipynb #65_resume-008
 def batches(
