@@ -11,7 +11,7 @@ from cmet.core import BASIC, CmetError, builtin, find_data
 from cmet.corpus.actors import PROTOTYPES
 from cmet.corpus.datasets import emodb
 from cmet.corpus.people import SOURCES, variation
-from cmet.edit.caution import listened
+from cmet.edit.caution import in_words, listened
 from cmet.edit.pipeline import edit_video
 from cmet.edit.request import PEOPLE, chosen_voice, fitted_mapper, hearing, wanted_vector
 from cmet.face.action_units import AUS
@@ -280,3 +280,11 @@ def test_ten_seconds_are_no_stranger_than_six(seconds, tmp_path):
         assert len(wav) == seconds*RATE
         far.append(m.ear.unlike(vector_of_sound(ear, wav)[None])[0])
     assert max(far) < .8*m.config["strange"], far
+
+
+def test_what_is_heard_is_one_of_the_emotions_an_ear_knows(shipped):
+    "Sarcasm was heard as `surprised 88%`, and nothing said that there are other things than the eight."
+    v = direction(bank(shipped), "happy").values
+    says = in_words(listened(shipped, v, v[None], True), "whisper", 1)
+    assert f"(of the {len(shipped.ear.names)} emotions it knows; 1 clip, against a guessed neutral, by whisper)" in says
+    assert "it knows" not in in_words(listened(shipped, v), "whisper", 1), "who names an emotion was not heard"

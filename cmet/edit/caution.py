@@ -30,7 +30,7 @@ def listened(
     n, guessed = (1, False) if to is None else (len(to), guessed)  # a bank has its own neutral
     chances = mapper.ear.chances(np.asarray(v, np.float64), n, guessed)
     ranked = [(e, round(p, 3)) for e, p in sorted(chances.items(), key=lambda c: -c[1])]  # once: line and note name the same share
-    out = dict(heard=dict(ranked[:3]), clips=0 if to is None else n, neutral="bank" if to is None else
+    out = dict(heard=dict(ranked[:3]), knows=len(ranked), clips=0 if to is None else n, neutral="bank" if to is None else
                "guessed" if guessed else "given")
     less = less_of(mapper.ear, v)
     if to is None: return out | dict(sure=None, cautions=_by_name(ranked, less))
@@ -45,7 +45,7 @@ def unheard(
     n:int, given:bool,  # clips of the wanted speech; is there neutral speech?
 ) -> dict:  # the same keys
     "The same of a mapper without an ear: it moves the face by the change of the voice, and has no name for it."
-    return dict(heard={}, clips=n, neutral="given" if given else "mean", sure=None, cautions=[])
+    return dict(heard={}, knows=0, clips=n, neutral="given" if given else "mean", sure=None, cautions=[])
 
 def less_of(ear, v) -> str|None:  # v: Vector, or array [S]
     "The emotion that a change of the voice takes off, where it takes off more than it adds."
@@ -82,6 +82,7 @@ def in_words(doubt:dict, encoder:str, strength:float|list) -> str:  # strength: 
     source = {"bank": "in the voices it learned from", "given": "against the given neutral", "guessed": "against a guessed neutral",
               "mean": "against the mean neutral it learned"}[doubt["neutral"]]
     clips = f"{doubt['clips']} clip{'s' if doubt['clips'] > 1 else ''}, " if doubt["clips"] else ""
+    if heard and clips: clips = f"of the {doubt['knows']} emotions it knows; {clips}"  # speech may carry any other
     strengths = ", ".join(f"{s:g}" for s in np.atleast_1d(strength))
     return f"{f'heard {heard}' if heard else DEAF} ({clips}{source}, by {encoder}), strength {strengths}"
 
