@@ -251,6 +251,7 @@ def small(): return stand_in(64)
     (lambda s, p: torch.save({"gen": s | {"fc.0.bias": torch.zeros(513)}}, p), r"'fc.0.bias' is \[513\], not \[512\]"),
     (lambda s, p: torch.save({"gen": s | {"fc.0.bias": torch.zeros(1).expand(10**12)}}, p), "'fc.0.bias' is"),
     (lambda s, p: torch.save({"gen": s | {"fc.0.bias": torch.full((512,), torch.nan)}}, p), "'fc.0.bias' is not finite"),
+    (lambda s, p: torch.save({"gen": s | {"fc.0.bias": torch.full((512,), torch.nan).to(torch.float8_e5m2)}}, p), "'fc.0.bias' is not finite"),
     (lambda s, p: torch.save({"gen": s | {"fc.0.bias": torch.zeros(512).to_sparse()}}, p), "no state dict"),
     (lambda s, p: torch.save([1, 2, 3], p), "no state dict"),
 ])
