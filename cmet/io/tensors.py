@@ -80,7 +80,6 @@ def unwrap(
 # %% ../../nbs/10_io/20_tensors.ipynb #20_tensors-014
 def differences(table:dict, state:dict) -> list:  # of sentences
     "How a state dict departs from what is wanted."
-    import torch
     wrong = [f"no '{k}'" for k in table if k not in state]
     wrong += [f"unknown '{k}'" for k in state if k not in table]
     both = {k: (state[k], tuple(shape)) for k, (_, shape, _) in table.items() if k in state}
