@@ -120,6 +120,22 @@ def test_data_sets_as_they_unpack(tmp_path, capsys, files, layout, wanted):
     assert main(["audit", str(tmp_path/"d")]) == 0 and "doubled: 2" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("stray", ["03a01Fa.wav", "Actor_01/03-01-06-02-02-01-01.wav"])
+def test_one_file_named_like_a_data_sets_makes_none_of_ones_own(tmp_path, capsys, stray):
+    "In folders of one's own the others are read, and the stray is told; loose recordings are asked about."
+    for root in "own", "loose":
+        for k in range(12):
+            path = tmp_path/root/(stray if not k else f"ann/{'happy' if k % 2 else 'neutral'}/{k}.flac" if root == "own" else f"me {k}.flac")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(VOICES["happy" if k % 2 else "neutral"][k//2], path)
+    assert main(["encode", str(tmp_path/"own"), "-o", str(tmp_path/"made")]) == 0
+    made = read_corpus(tmp_path/"made")
+    assert (made.meta["layout"], made.speakers, made.emotions, len(made)) == ("folder", ["ann"], ["happy", "neutral"], 11)
+    assert f"1 files were not recognised, first '{stray}'" in capsys.readouterr().err
+    assert main(["encode", str(tmp_path/"loose"), "-o", str(tmp_path/"c")]) == 2 and not (tmp_path/"c").exists()
+    assert "fits 1 of 12): say which with --layout, or give a folder of one data set only" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("linked", ["ann", "ann/happy", "ann/happy/1.flac", ""])
 def test_linked_folders(tmp_path, capsys, linked):
     "A speaker, an emotion, a file, or the whole is a link to another disk."

@@ -138,6 +138,38 @@ def test_emotions_of_ones_own_are_said_aloud(tmp_path, recwarn):
     with pytest.raises(CmetError, match="has emotions .sad. where"): read_layout(tmp_path/"top", "folder")
 
 
+NAMED = {"emodb": "wav/{:02}a01Fa.wav", "ravdess": "Speech/Actor_{:02}/03-01-06-02-02-01-01.flac", "crema-d": "AudioWAV/10{:02}_DFA_ANG_XX.wav",
+         "mead": "M003/audio/angry/level_3/{:03}.m4a", "mead-clips": "M030_front_angry_level3_{:03}.mp4"}
+
+
+@pytest.mark.parametrize("layout", NAMED)
+@pytest.mark.parametrize("other, fit, wanted", [
+    *[("notes/me {}.mp3", n, None) for n in (1, 20, 35)], *[("notes/me {}.mp3", n, "named") for n in (36, 38, 40)],
+    *[("ann/happy/{}.wav", n, w) for n, w in ((1, "folder"), (4, "folder"), (5, None), (20, None), (35, None), (36, "named"))]])
+def test_a_layout_is_taken_where_nearly_all_recordings_fit(tmp_path, layout, other, fit, wanted):
+    "One file named like Emo-DB's makes no Emo-DB of forty; what is no recording does not count."
+    touch(tmp_path, *(NAMED[layout].format(k) for k in range(fit)), *(other.format(k) for k in range(40 - fit)),
+          *(f"tables/of/{k}.csv.txt" for k in range(90)))
+    if wanted: assert detect_layout(tmp_path) == (layout if wanted == "named" else wanted)
+    else:
+        said = rf"no layout fits nearly all recordings in .*\b{layout} fits {fit} of 40\b.*: say which with --layout, or give a folder of one"
+        with pytest.raises(CmetError, match=said): detect_layout(tmp_path)
+
+
+def test_a_data_set_has_more_than_the_kit_reads(tmp_path):
+    "Other cameras, songs, the same sounds as mp3, tables and features: none of them makes it another data set."
+    for k in range(10):
+        touch(tmp_path, f"c/AudioWAV/10{k:02}_DFA_ANG_XX.wav", f"c/AudioMP3/10{k:02}_DFA_ANG_XX.mp3", f"c/VideoFlash/10{k:02}_DFA_ANG_XX.flv",
+              f"r/Actor_01/01-01-06-02-02-01-{k:02}.mp4", f"r/Actor_01/02-01-06-02-02-01-{k:02}.mp4", f"r/Actor_01/03-02-06-02-02-01-{k:02}.wav",
+              f"m/M003/video/front/angry/level_3/{k:03}.mp4", f"m/M003/audio/angry/level_3/{k:03}.m4a",
+              *(f"m/M003/video/{view}/angry/level_3/{k:03}.mp4" for view in ("left_30", "right_60", "top")),
+              f"s/audios/gemini/sarcastic/emotion2vec+large_features/man_{k:03}.npy", f"p/M003/front/angry/level_3/{k:03}_PD_FGC_emo.npy",
+              f"p/M003/front/angry/level_3/{k:03}_PD_FGC_eye.npy")
+    touch(tmp_path, "s/asset/video/W009.mp4", "s/results/one.mp4", "r/songs.csv")
+    assert {d: detect_layout(tmp_path/d) for d in "crmsp"} == dict(c="crema-d", r="ravdess", m="mead", s="cmet-samples", p="pd-fgc")
+    with pytest.raises(CmetError, match="mead fits 20 of 82.*say which with"): detect_layout(tmp_path)
+
+
 def test_linked_folders_are_read_like_real_ones(tmp_path):
     touch(tmp_path, "disk/ann/happy/a.wav", "disk/ann/neutral/b.wav", "shared/rest/c.wav")
     (tmp_path/"disk"/"ann"/"sad").symlink_to(tmp_path/"shared"/"rest")  # one folder of a speaker
@@ -153,8 +185,9 @@ def test_linked_folders_are_read_like_real_ones(tmp_path):
 
 def test_emodb_says_everything_in_its_names(tmp_path):
     "Small letters are versions: `03a01Fa` is happy, and `03a01fa` is nothing."
-    touch(tmp_path, "db/wav/03a01Fa.wav", "db/wav/08b02wb.wav", "db/wav/16b10Lc.wav", "db/wav/16b10Ld.wav")
+    touch(tmp_path, "db/wav/03a01Fa.wav", "db/wav/16b10Lc.wav", "db/wav/16b10Ld.wav")
     assert detect_layout(tmp_path/"db") == "emodb"
+    touch(tmp_path, "db/wav/08b02wb.wav")
     with pytest.warns(UserWarning, match="1 files were not recognised, first 'wav/08b02wb.wav'"): t = emodb(tmp_path/"db")
     assert [*zip(t["speaker"], t["emotion"], t["intensity"], t["sentence"], t["take"])] == [
         ("03", "happy", 2, "a01", "a"), ("16", "boredom", 2, "b10", "c"), ("16", "boredom", 2, "b10", "d")]
