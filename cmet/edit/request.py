@@ -8,6 +8,7 @@ __all__ = ['LIMIT', 'SOUNDS', 'PEOPLE', 'check_strength', 'check_request', 'spee
            'Course', 'wanted_course', 'change', 'check_pair', 'speech_vector']
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-002
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def _in_folder(folder, encoder):
     raise CmetError(f"no sound files in folder '{folder}'", "name a folder of wav, flac, mp3 or m4a files")
 
 def _recording(path):
-    try: return check_file(path, "sound file")
+    try: return check_file(path, "sound file" if os.path.exists(path) else "file or folder")
     except CmetError as e:
         if str(path).lower() in {*EMOTIONS, *EXTENDED, *ALIASES}:
             raise CmetError(e.cause, f"name recordings, or ask by name: --vector {path}") from e
