@@ -11,6 +11,7 @@ from cmet.core import CmetError, find_data
 from cmet.face.action_units import AUS, drawn, explained, intensities, kept
 from cmet.face.asymmetry import TEXTBOOK, one_sided, textbook
 from cmet.face.landmarks import LIPS_LOW, LIPS_TOP, LOWER_LIP, OVAL, POINTS, UPPER_LIP, Track, eye_opening, mouth_opening, track
+from cmet.face.looking import Looker, View
 from cmet.face.mesh import MeshCodec, learned, load_codec, save_codec, smoothed
 from cmet.face.warp import extend
 
@@ -320,6 +321,17 @@ def test_a_face_that_is_not_upright_is_edited_as_if_it_were(codec, face, turn):
     back = np.rot90(next(codec.edit_stream([turned]*2, clip, rows(2, AU12=4, AU04=3))), -turn).astype(float)
     plain = codec.edit(PHOTO[None], rows(1, AU12=4, AU04=3))[0].astype(float)
     assert np.abs(back - plain).mean() < .15*np.abs(plain - PHOTO).mean()
+
+
+@pytest.mark.parametrize("turn", [1, 3])
+def test_an_upright_face_is_not_said_to_lie(monkeypatch, turn):
+    "A face that fills the picture may score higher turned; where its landmarks come out upright, no note is due."
+    plain = track([PHOTO]*2)
+    monkeypatch.setattr(Looker, "views", lambda self, frame: [View(turn)])
+    mistaken = track([PHOTO]*2)
+    assert mistaken.notes == plain.notes == ()
+    eyes = np.linalg.norm(plain.points[-1, 263] - plain.points[-1, 33])
+    assert np.abs(mistaken.points[-1, :POINTS, :2] - plain.points[-1, :POINTS, :2]).mean() < .03*eyes
 
 
 @pytest.mark.parametrize("how", ["hand", "mask", "microphone", "checked cloth"])

@@ -141,7 +141,6 @@ class Follower:
         views = self.look.views(frame)
         if len(views) > 1: raise two_faces(i)
         self.view = views[0] if views else View()
-        if self.view.turn: self.notes.add(TURNED[self.view.turn])
 
     def look_around(self, frame, i):
         "Whoever else is to be seen is told of once."
@@ -158,6 +157,8 @@ class Follower:
         if self.lost: [self.find(part) for _ in range(SETTLE)]
         faces = self.find(part)
         self.last, self.lost = (self.view.back(faces[0], frame), 0) if faces else (None, self.lost + 1)
+        if faces and self.view.turn and (d := down(self.last))[1] < abs(d[0]):  # a turned look may show an upright face
+            self.notes.add(TURNED[self.view.turn])
         return self.last
 
 TURNED = {2: "the face is upside down: it is edited so, but turn the video if that is not meant",
