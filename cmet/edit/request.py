@@ -82,7 +82,7 @@ def chosen_codec(
     "The face codec of a request."
     if face is None: return face_codec(codec)
     if str(codec) == "edtalk": return face_codec(codec, which=face)
-    raise CmetError("--face is for the codec edtalk", "for others cut the face out first: cmet crop VIDEO --face left")
+    raise CmetError("--face is for the codec edtalk", "for others cut the face out first: cmet crop FILE --face left -o face.mp4")
 
 def shipped(name:str, corpus):  # -> Mapper or None
     "The mapper of that name that travels with the kit, if it was fitted to exactly this corpus."

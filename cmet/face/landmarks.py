@@ -164,7 +164,7 @@ class Follower:
 TURNED = {2: "the face is upside down: it is edited so, but turn the video if that is not meant",
           **dict.fromkeys((1, 3), "the face lies on its side: it is edited so, but turn the video if that is not meant")}
 
-def two_faces(i): return CmetError(f"there are two faces in frame {i}", "cut one out: cmet crop VIDEO --face largest")
+def two_faces(i): return CmetError(f"there are two faces in frame {i}", "cut one out: cmet crop FILE --face largest -o face.mp4")
 
 def left_alone(i:int, sizes, frames:int) -> str:  # sizes: of the other faces, as parts of the one that is followed
     "Who is edited where several are to be seen."
