@@ -10,7 +10,7 @@ from skimage.data import astronaut
 from cmet.core import CmetError, find_data
 from cmet.face.action_units import AUS, drawn, explained, intensities, kept
 from cmet.face.asymmetry import TEXTBOOK, one_sided, textbook
-from cmet.face.landmarks import LIPS_LOW, LIPS_TOP, LOWER_LIP, OVAL, POINTS, UPPER_LIP, Track, eye_opening, mouth_opening, track
+from cmet.face.landmarks import EYES, LIPS_LOW, LIPS_TOP, LOWER_LIP, OVAL, POINTS, UPPER_LIP, Track, eye_opening, mouth_opening, track
 from cmet.face.looking import Looker, View
 from cmet.face.mesh import MeshCodec, learned, load_codec, save_codec, smoothed
 from cmet.face.warp import extend
@@ -332,6 +332,23 @@ def test_an_upright_face_is_not_said_to_lie(monkeypatch, turn):
     assert mistaken.notes == plain.notes == ()
     eyes = np.linalg.norm(plain.points[-1, 263] - plain.points[-1, 33])
     assert np.abs(mistaken.points[-1, :POINTS, :2] - plain.points[-1, :POINTS, :2]).mean() < .03*eyes
+
+
+def test_what_lids_uncover_has_no_seam(codec):
+    "Above the iris both sides of the eye are seen, half and half: of a dark and a bright side one stood beside the other."
+    big = cv2.resize(PHOTO, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    found = codec.track([big])
+    at, delta = found.points[0, :, :2], np.zeros((1, len(AUS)), np.float32)
+    delta[:, AUS.index("AU05")] = 3
+    for iris, eye in zip((POINTS, POINTS + 5), EYES):
+        mask = cv2.fillPoly(np.zeros(big.shape[:2], np.uint8), [np.rint(at[eye]).astype(np.int32)], 1) > 0
+        big[mask & (np.arange(big.shape[1]) < at[iris, 0])] = 60
+        big[mask & (np.arange(big.shape[1]) >= at[iris, 0])] = 200
+    edited = list(codec.edit_stream([big], found, delta))[0].astype(int)
+    for iris, eye in zip((POINTS, POINTS + 5), EYES):
+        x, top = int(np.rint(at[iris, 0])), int(at[eye][:, 1].min())
+        above = edited[top - 2:top + 2, x - 12:x + 12].mean(2)
+        assert above.min() < 120 < 140 < above.max() and np.abs(np.diff(above, axis=1)).max() < 25, above.round()
 
 
 @pytest.mark.parametrize("how", ["hand", "mask", "microphone", "checked cloth"])
