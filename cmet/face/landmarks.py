@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['POINTS', 'OVAL', 'EYES', 'LIDS', 'LIPS_TOP', 'LIPS_LOW', 'UPPER_LIP', 'LOWER_LIP', 'STABLE', 'finder', 'ASIDE',
-           'SETTLE', 'AGAIN', 'TURNED', 'triangles', 'Finder', 'Track', 'aside', 'Follower', 'two_faces', 'left_alone',
-           'track', 'align', 'moved_by', 'upright', 'shape_of', 'still', 'down', 'unit', 'eye_opening', 'mouth_opening']
+           'SETTLE', 'AGAIN', 'TURNED', 'triangles', 'down', 'Finder', 'Track', 'aside', 'Follower', 'two_faces',
+           'left_alone', 'track', 'align', 'moved_by', 'upright', 'shape_of', 'still', 'unit', 'eye_opening',
+           'mouth_opening']
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-002
 import functools
@@ -48,6 +49,11 @@ def triangles() -> np.ndarray:  # int32 [852, 3]
     from mediapipe.tasks.python.vision.face_landmarker import FaceLandmarksConnections
     edges = FaceLandmarksConnections.FACE_LANDMARKS_TESSELATION
     return np.array([e.start for e in edges], np.int32).reshape(-1, 3)
+
+def down(points):  # [468+, 2+] -> [2], unit length
+    "The direction from forehead to chin in the picture."
+    v = points[152, :2] - points[10, :2]
+    return v/np.sqrt(v@v)  # `np.linalg.norm` of two numbers takes three times as long
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-008
 class Finder(Network):
@@ -276,11 +282,6 @@ def still(
     return out
 
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-026
-def down(points):  # [468+, 2+] -> [2], unit length
-    "The direction from forehead to chin in the picture."
-    v = points[152, :2] - points[10, :2]
-    return v/np.sqrt(v@v)  # `np.linalg.norm` of two numbers takes three times as long
-
 def unit(points):  # [468+, 2+] -> float, pixels
     "The distance of the outer eye corners."
     v = points[263] - points[33]
