@@ -349,7 +349,9 @@ def see_oneself(page):
     from playwright.sync_api import TimeoutError
     for again in range(4):  # words that come under the hand move this button away, too
         if not page.locator(".cmet-sees video").count(): page.get_by_role("button", name="camera").click()
-        try: return page.wait_for_function(LIT, timeout=25_000)
+        try:
+            page.locator(".cmet-sees video").first.scroll_into_view_if_needed(timeout=25_000)  # out of sight a browser may not play it
+            return page.wait_for_function(LIT, timeout=25_000)
         except TimeoutError:
             if again == 3: raise
 
