@@ -123,11 +123,13 @@ def test_data_sets_as_they_unpack(tmp_path, capsys, files, layout, wanted):
 @pytest.mark.parametrize("stray", ["03a01Fa.wav", "Actor_01/03-01-06-02-02-01-01.wav"])
 def test_one_file_named_like_a_data_sets_makes_none_of_ones_own(tmp_path, capsys, stray):
     "In folders of one's own the others are read, and the stray is told; loose recordings are asked about."
-    for root in "own", "loose":
+    for kind in "own", "loose":
         for k in range(12):
-            path = tmp_path/root/(stray if not k else f"ann/{'happy' if k % 2 else 'neutral'}/{k}.flac" if root == "own" else f"me {k}.flac")
+            emotion = "happy" if k % 2 else "neutral"
+            name = stray if not k else f"ann/{emotion}/{k}.flac" if kind == "own" else f"me {k}.flac"
+            path = tmp_path/kind/name
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(VOICES["happy" if k % 2 else "neutral"][k//2], path)
+            shutil.copy(VOICES[emotion][k//2], path)
     assert main(["encode", str(tmp_path/"own"), "-o", str(tmp_path/"made")]) == 0
     made = read_corpus(tmp_path/"made")
     assert (made.meta["layout"], made.speakers, made.emotions, len(made)) == ("folder", ["ann"], ["happy", "neutral"], 11)
