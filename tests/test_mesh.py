@@ -445,6 +445,21 @@ def test_threads_change_no_byte_and_no_order(codec, face, monkeypatch):
     assert (np.diff(away) > 0).all(), "each frame stands in its place"
 
 
+def test_of_films_drawn_together_one_small_picture_is_moved_at_a_time(codec, face, monkeypatch):
+    "Each film has a thread; those of small pictures would only take the interpreter from each other."
+    from cmet.face import mesh
+    real, busy, most = mesh.warp, [], []
+    def counted(*given):
+        busy.append(1)
+        most.append(len(busy))
+        try: return real(*given)
+        finally: busy.pop()
+    monkeypatch.setattr(mesh, "warp", counted)
+    growing = rows(6, AU12=1)*np.arange(1, 7)[:, None]
+    films = [codec.edit_stream([PHOTO]*6, face.repeat(6), k*growing) for k in (.5, 1, 1.5)]
+    assert len(list(zip(*films, strict=True))) == 6 and len(most) == 18 and max(most) == 1
+
+
 def test_the_explorer_keeps_shots_apart(codec, tmp_path):
     "Small and large, each shot is edited as itself."
     from cmet.explorer.preview import full, open_clip

@@ -3,6 +3,7 @@ of its own and can be killed. Importing takes most of a short command's time, an
 
 What an interpreter that begins would show (which modules a command loads, how its script is found) is for other tests.
 """
+import gc
 import multiprocessing as mp
 import os
 import signal
@@ -23,6 +24,7 @@ def command(argv):
 
 def _begin(work, args, cwd, env, said):
     "What a new process does before its work."
+    gc.freeze()  # what was imported stays: it is not looked through for garbage, nor its memory written on
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(cwd)
