@@ -8,6 +8,8 @@ import gc
 import os
 from pathlib import Path
 
+import warm
+
 
 def durations():
     "Seconds of each test that takes some, from lines as `pytest --durations` prints them."
@@ -43,6 +45,10 @@ def dealt(items, workers, took):
         del rest[:room]
         left -= len(part)
     return [i for part in slices for i in part] + rest
+
+
+def pytest_configure(config):
+    if getattr(config.option, "numprocesses", None): warm.begin()  # one for all workers
 
 
 def pytest_collection_modifyitems(items):

@@ -17,7 +17,6 @@ from nbdev.doclinks import nbglob
 CONFIG = get_config(path=Path(__file__).parents[1])
 NBS = CONFIG.nbs_path
 FIRST = ["50_demo", "30_export", "20_judges", "70_loop", "40_pipeline", "6_decoding"]  # the dearest: one that begins last keeps the other processor waiting
-warm.HEAVY.extend(["nbdev.test", "ipywidgets", "seaborn", "skimage", "sklearn", "nbdev.showdoc", "cmet.explorer.app"])
 
 
 def files(*parts):

@@ -6,15 +6,59 @@ What an interpreter that begins would show (which modules a command loads, how i
 import gc
 import multiprocessing as mp
 import os
+import select
 import signal
+import socket
+import subprocess
 import sys
 from contextlib import suppress
+from importlib import import_module
+from multiprocessing.connection import Connection
 from subprocess import CompletedProcess, TimeoutExpired
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from threading import Lock
 
 HEAVY = ["torch", "torch._dynamo", "mediapipe", "cv2", "pandas", "pyarrow.parquet", "scipy.signal", "scipy.stats", "av",
          "matplotlib.pyplot", "papermill", "ipykernel.kernelspec", "opensmile", "cmet.cli", "cmet.edit.pipeline",
-         "cmet.corpus.encode", "cmet.corpus.studio", "cmet.experiments.runs", "cmet.train.loop", "cmet.mappers.neural", "warm"]
+         "cmet.corpus.encode", "cmet.corpus.studio", "cmet.experiments.runs", "cmet.train.loop", "cmet.mappers.neural",
+         "nbdev.test", "ipywidgets", "seaborn", "skimage", "sklearn", "nbdev.showdoc", "cmet.explorer.app"]
+WHERE = "CMET_WARM"  # of the one that waits: its socket
+STARTING = Lock()
+kept = []  # its folder and the pipe whose end it waits for
+
+
+def begin():
+    "One that waits, for this process and all that it starts; it ends with this process."
+    folder = TemporaryDirectory()
+    os.environ[WHERE] = os.path.join(folder.name, "door")
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(os.environ[WHERE])
+        door.listen(64)  # who comes while it still imports waits here
+        code = f"import sys; sys.path[:] = {sys.path!r}; import warm; warm.serve({door.fileno()})"
+        kept[:] = folder, subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, pass_fds=[door.fileno()])
+
+
+def serve(door):
+    for name in HEAVY: import_module(name)
+    gc.freeze()  # what was imported stays: it is not looked through for garbage, nor its memory written on
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(fileno=door) as door:
+        while sys.stdin not in select.select([door, sys.stdin], [], [])[0]:
+            line = Connection(door.accept()[0].detach())
+            if not os.fork(): tend(line)
+            line.close()
+
+
+def tend(line):
+    "Fork what is asked for; say its number, and how it ended."
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    process = mp.get_context("fork").Process(target=_begin, args=line.recv())
+    process.start()
+    line.send(process.pid)
+    process.join()
+    with suppress(OSError): line.send(process.exitcode)  # perhaps nobody waits for it any more
+    os._exit(0)
 
 
 def command(argv):
@@ -24,7 +68,6 @@ def command(argv):
 
 def _begin(work, args, cwd, env, said):
     "What a new process does before its work."
-    gc.freeze()  # what was imported stays: it is not looked through for garbage, nor its memory written on
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.chdir(cwd)
@@ -36,25 +79,28 @@ def _begin(work, args, cwd, env, said):
 class Started:
     "A process under way: what tests use of `subprocess.Popen`."
     def __init__(self, work, *args, cwd=".", env=os.environ):
-        fork = mp.get_context("forkserver")
-        fork.set_forkserver_preload(HEAVY)
-        self.files = [NamedTemporaryFile("r") for _ in range(2)]
+        with STARTING:
+            if WHERE not in os.environ: begin()
+        self.files, self.returncode = [NamedTemporaryFile("r") for _ in range(2)], None
         said = [os.devnull, *[f.name for f in self.files]]
-        self.process = fork.Process(target=_begin, args=(work, args, os.path.abspath(cwd), dict(env), said))
-        self.process.start()
-        self.pid = self.process.pid
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(os.environ[WHERE])
+            self.line = Connection(s.detach())
+        self.line.send((work, args, os.path.abspath(cwd), dict(env), said))
+        self.pid = self.line.recv()
 
-    @property
-    def returncode(self): return self.process.exitcode
-    def poll(self): return self.process.exitcode
-    def kill(self): self.process.kill()
+    def poll(self, timeout=0):
+        if self.returncode is None and self.line.poll(timeout): self.returncode = self.line.recv()
+        return self.returncode
+
+    def kill(self): self.send_signal(signal.SIGKILL)
 
     def send_signal(self, number):
-        with suppress(ProcessLookupError): os.kill(self.pid, number)  # as Popen's: nothing where it has ended
+        with suppress(ProcessLookupError):  # as Popen's: nothing where it has ended
+            if self.poll() is None: os.kill(self.pid, number)
 
     def wait(self, timeout=300):
-        self.process.join(timeout)
-        if self.returncode is None: raise TimeoutExpired(self.process.name, timeout)
+        if self.poll(timeout) is None: raise TimeoutExpired(str(self.pid), timeout)
         return self.returncode
 
     def communicate(self, timeout=300):
