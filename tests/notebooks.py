@@ -54,4 +54,6 @@ def main(*parts, times=False):
     return bool(failed) or not found
 
 
-if __name__ == "__main__": sys.exit(main(*(a for a in sys.argv[1:] if a != "--times"), times="--times" in sys.argv))
+if __name__ == "__main__":
+    import notebooks  # so that the process which is forked finds `test` under a name that it can import
+    sys.exit(notebooks.main(*(a for a in sys.argv[1:] if a != "--times"), times="--times" in sys.argv))
