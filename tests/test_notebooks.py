@@ -23,3 +23,9 @@ def test_every_cell_runs(path):
 
 def test_all_are_found():
     assert len(FILES) > 100
+
+
+def test_some_alone():
+    "As CONTRIBUTING says to test the notebooks of one idea."
+    run = subprocess.run([sys.executable, notebooks.__file__, "50_vectors/10_grammar"], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout == "1 notebooks passed\n", run.stdout + run.stderr
