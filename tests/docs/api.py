@@ -16,6 +16,14 @@ def comments(source):
     return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
 
 
+def segment(lines, node):
+    "The text of a node, from a file's lines as bytes: Python's own function takes the whole file apart each time."
+    part = lines[node.lineno - 1:node.end_lineno]
+    part[-1] = part[-1][:node.end_col_offset]
+    part[0] = part[0][node.col_offset:]
+    return b"".join(part).decode()
+
+
 def wrapped(text):
     whole = dict(break_long_words=False, break_on_hyphens=False)
     return "\n".join(textwrap.wrap(text, 84, subsequent_indent="    ", **whole))
@@ -120,7 +128,7 @@ def public(tree):
 def module(path, name, notebook):
     "Markdown of one module; the link leads to the notebook it is written in."
     source = path.read_text("utf-8")
-    tree, said = ast.parse(source), comments(source)
+    tree, said, lines = ast.parse(source), comments(source), source.encode().splitlines(True)
     yield f"\n## {name} {{#{name}}}\n\n{ast.get_docstring(tree) or ''} [Read it as a notebook]({notebook}).\n"
     items, room = public(tree), name.partition(".")[0]
     near = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.level and n.module]
@@ -134,7 +142,7 @@ def module(path, name, notebook):
         if isinstance(node, ast.ClassDef): yield from klass(node, said, head, item)
         elif isinstance(node, ast.FunctionDef): yield from function(node, said, head, item)
         else:
-            text = textwrap.shorten(ast.get_source_segment(source, node), 200, placeholder=" …")
+            text = textwrap.shorten(segment(lines, node), 200, placeholder=" …")
             marks = "".join(f'<span id="{name}.{n}"></span>\n' for n in same[1:])
             head = f"{marks}\n### `{', '.join(same)}` {{#{name}.{item}}}"
             yield f"{head}\n\n```python\n{text}\n```\n\n{said.get(node.end_lineno, '')}\n"

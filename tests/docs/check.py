@@ -4,7 +4,13 @@ from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
 FETCHED = {tag: "src" for tag in "script img audio video source iframe".split()} | {"link": "href"}
+COLOUR = re.compile(r'<span(?: class="[^"<>]*")?>([^<]*)</span>')
 LEFT = re.compile(r"(?:url\(|@import )[\"']?((?:https?:)?//[^)\"']+)")  # what a style sheet fetches
+
+
+def uncoloured(text):
+    "A page without the spans that colour its code, which are nine tenths of its tags and take a parser as much of its time."
+    return COLOUR.sub(r"\1", text)
 
 
 class Page(HTMLParser):
@@ -12,7 +18,7 @@ class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
         self.anchors, self.links, self.fetched = set(), [], []
-        self.feed(text)
+        self.feed(uncoloured(text))
 
     def handle_starttag(self, tag, attrs):
         a = dict(attrs)
