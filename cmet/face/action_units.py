@@ -224,11 +224,13 @@ def drawn(
     spread:float=.05,  # width of the kernel, upright units
 ) -> Rig:
     "The hand-drawn rig, fitted to one person's proportions."
-    x, pairs = pulled_open(shape), mirror()
-    fields = np.zeros((len(AUS), POINTS, 2))
-    for k, unit in enumerate(AUS):
-        on, by = anchors(unit, pairs)
-        near = np.exp(-((x[:, None] - x[on])**2).sum(-1)/(2*spread**2))
+    x, pairs, fields = pulled_open(shape), mirror(), np.zeros((len(AUS), POINTS, 2))
+    parts = [anchors(unit, pairs) for unit in AUS]
+    used = np.unique(np.concatenate([on for on, _ in parts]))  # units share anchors, most of all those that hold
+    dx, dy = x.T[:, :, None] - x.T[:, None, used]
+    kernel = np.exp(-(dx*dx + dy*dy)/(2*spread**2))
+    for k, (on, by) in enumerate(parts):
+        near = kernel[:, np.searchsorted(used, on)].copy()  # in rows, as it is summed
         fields[k] = near@by/(near.sum(1, keepdims=True) + .02)  # far from every anchor nothing moves
     return Rig(fields, np.asarray(shape))
 
