@@ -45,12 +45,14 @@ def memorise(
     "Train the three matrices."
     import torch
     from torch.nn.functional import scaled_dot_product_attention as ask
+
+    from cmet.train.step import AdamW
     g, X, Y = torch.Generator().manual_seed(seed), torch.tensor(X).float(), torch.tensor(Y).float()
     draw, S = lambda *shape: torch.randn(*shape, generator=g)/shape[0]**.5, X.shape[1]
     pick = torch.randperm(len(X), generator=g)[:slots]
     query = draw(S, width)
     P = [query, X[pick] @ query, Y[pick].clone(), draw(S, width), draw(width, S)]
-    optimizer = torch.optim.AdamW([p.requires_grad_() for p in P], 3e-3, weight_decay=1e-2)
+    optimizer = AdamW([p.requires_grad_() for p in P], 3e-3, weight_decay=1e-2)
     for _ in range(steps):
         rows = torch.randint(len(X), (128,), generator=g)
         asked = torch.cat([X[rows] @ P[0], torch.zeros(1, width)])

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['REFERENCES', 'CHOICES', 'PairConfig', 'LossConfig', 'TrainConfig', 'rules', 'check_config', 'own_reference',
-           'make_reference', 'both', 'rate', 'Dice', 'Stepper', 'ask_self', 'asked_to_agree', 'compute', 'replay']
+           'make_reference', 'both', 'rate', 'Dice', 'AdamW', 'Stepper', 'ask_self', 'asked_to_agree', 'compute',
+           'replay']
 
 # %% ../../nbs/60_method/30_train/50_step.ipynb #50_step-002
 import math
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from inspect import unwrap
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -164,6 +166,13 @@ class Dice:
             try: yield
             finally: self.state = self.now()
 
+# %% ../../nbs/60_method/30_train/50_step.ipynb #50_step-040
+class AdamW(torch.optim.AdamW):
+    "Torch's, without its compiler."
+    add_param_group, zero_grad, state_dict, load_state_dict = (
+        unwrap(getattr(torch.optim.AdamW, k)) for k in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"))
+    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+
 # %% ../../nbs/60_method/30_train/50_step.ipynb #50_step-021
 class Stepper:
     "A network, its optimiser, and the step that brings it forward; eager, compiled, or as a CUDA graph."
@@ -178,8 +187,8 @@ class Stepper:
         self.network = self.inner if alone() else DistributedDataParallel(self.inner)
         self.objective = torch.compile(objective) if config.compile and on_gpu else objective
         lr = torch.tensor(config.lr, device=device) if config.graph else config.lr
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr, weight_decay=config.weight_decay,
-                                           fused=self.kind in ("cpu", "cuda"), capturable=config.graph)
+        self.optimizer = AdamW(self.model.parameters(), lr, weight_decay=config.weight_decay,
+                               fused=self.kind in ("cpu", "cuda"), capturable=config.graph)
         self.sums, self.chance = torch.zeros(5, device=device), torch.zeros((), device=device)
         self.static, self.graph, self.warm = None, None, 0
 
