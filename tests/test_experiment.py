@@ -338,9 +338,9 @@ def test_shipped_grids_can_be_run(grid):
 def test_ablation_killed_resumed_and_reported(tmp_path):
     "The shipped grid with a hundredth of its training and a tenth of its questions: its numbers mean nothing, its report has all its parts."
     out = tmp_path/"runs"
-    argv = [GRIDS/"ablation.yaml", "-o", out, "--workers", 2, "--set", "settings.steps=3", "seed=[0, 1]", "shots=all"]
-    before = killed_half_way(argv, out, 2)
-    second = start(*argv)
+    argv = [GRIDS/"ablation.yaml", "-o", out, "--set", "settings.steps=3", "seed=[0, 1]", "shots=all", "--workers"]
+    before = killed_half_way([*argv, 2], out, 2)
+    second = start(*argv, 1)  # of two it is above; the report that follows is of runs of both
     said, wrong = second.communicate(timeout=400)
     assert second.returncode == 0, wrong
     after = done(out)
@@ -349,7 +349,9 @@ def test_ablation_killed_resumed_and_reported(tmp_path):
     assert "studio (synthetic)" in text and text.count("(n = 2)") == 9 + 6 and "±" in text and "55.91" in text
     assert (out/"report-ablation"/"figure.png").stat().st_size > 5000 and (out/"report-ablation"/"table.tex").exists()
     assert set(over_seeds(read_runs(out, "ablation"), "variant", "cosine")["n"]) == {2}
-    one = ["variant=recon", "settings.contrastive=null", "settings.direction=null", "settings.steps=3", "seed=1", "shots=all"]
-    again = run_grid(GRIDS/"ablation.yaml", tmp_path/"again", settings=one)
-    name, = again.ids
-    assert metrics(again) == [(out/name/"metrics.json").read_text()], "a training was not repeated to the last digit"
+    rows = read_runs(out, "ablation").set_index(["variant", "seed"])
+    run = out/rows.loc[("+ cnt + dir", 1), "run"]  # as its record tells it, and without a report
+    (tmp_path/"one.yaml").write_text(f"template: {GRIDS.parent/'train_eval.ipynb'}\nparameters: {(run/'parameters.json').read_text()}")
+    again = run_grid(tmp_path/"one.yaml", tmp_path/"again")
+    assert again.ids == [run.name] and again.executed == 1
+    assert metrics(again) == [(run/"metrics.json").read_text()], "a training was not repeated to the last digit"
