@@ -97,9 +97,9 @@ def environment() -> dict:
     "This machine, and the version of everything that is installed."
     import platform
     from importlib.metadata import distributions
-    packages = {d.name: d.version for d in sorted(distributions(), key=lambda d: d.name or "")}
+    told = [(m["Name"], m["Version"]) for m in (d.metadata for d in distributions())]  # each is read whole wherever it is named
     return dict(python=platform.python_version(), platform=platform.platform(), machine=platform.machine(),
-                cores=os.cpu_count(), cmet=cmet.__version__, kit=kit_hash(), packages=packages)
+                cores=os.cpu_count(), cmet=cmet.__version__, kit=kit_hash(), packages=dict(sorted(told, key=lambda t: t[0] or "")))
 
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-012
 CALM = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONHASHSEED": "0",
