@@ -89,9 +89,10 @@ def adain(s, key, x, e):
 
 
 def emotion(s, key, x, e):
-    "As released: what the first half makes is thrown away, since the second convolution reads the module's input."
+    """As released: what the first half makes is thrown away, since the second convolution reads the module's input.
+    Where its weights are not given it is left out."""
     conv = lambda n, v: F.conv2d(v, s[f"{key}.conv{n}.weight"], s[f"{key}.conv{n}.bias"], padding=1)
-    F.leaky_relu(adain(s, f"{key}.norm1", conv(1, x), e), .01)
+    if f"{key}.conv1.weight" in s: F.leaky_relu(adain(s, f"{key}.norm1", conv(1, x), e), .01)
     return x + adain(s, f"{key}.norm2", conv(2, x), e)
 
 
