@@ -57,4 +57,4 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    gc.freeze()  # what was imported stays: a million objects less to look through for garbage
+    gc.freeze()  # what was imported stays: it is not looked through for garbage

@@ -38,7 +38,8 @@ def begin():
         kept[:] = folder, subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, pass_fds=[door.fileno()])
 
 
-def serve(door):
+def serve(door):  # a listening socket's number
+    "Import everything, then fork whoever asks; end with the one who began this."
     for name in HEAVY: import_module(name)
     gc.freeze()  # what was imported stays: it is not looked through for garbage, nor its memory written on
     signal.signal(signal.SIGINT, signal.SIG_IGN)

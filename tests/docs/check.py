@@ -9,7 +9,7 @@ LEFT = re.compile(r"(?:url\(|@import )[\"']?((?:https?:)?//[^)\"']+)")  # what a
 
 
 def uncoloured(text):
-    "A page without the spans that colour its code, which are nine tenths of its tags and take a parser as much of its time."
+    "A page without the spans that colour its code: most of its tags, and of a parser's time."
     return COLOUR.sub(r"\1", text)
 
 
