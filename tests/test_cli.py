@@ -1,4 +1,5 @@
 """The `cmet` command from outside: speed, silence, exit status, the demo."""
+import functools
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from cmet.cli import COMMANDS, main, parser
 from cmet.core import builtin
 from cmet.io import terminal
 from cmet.io.media import open_video, write_video
+from cmet.io.terminal import terminable
 
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
 HEAVY = "torch funasr mediapipe pandas scipy av matplotlib soundfile opensmile cv2 sklearn skimage".split()
@@ -238,6 +240,22 @@ def test_a_module_that_is_being_loaded_is_loaded_before_the_stop(sig, tmp_path):
             "try:\n  with terminable():\n    import slow, time\n    time.sleep(20)\nexcept KeyboardInterrupt: print('stopped')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert done.stdout == "loaded\nstopped\n", done.stderr
+
+
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_a_lock_is_let_go_before_the_stop(sig):
+    "A signal that comes when a queue has just taken its lock, and before the `with` that would let it go: a thread would wait for ever."
+    let_go, waited, lock = [], [], threading.Condition()
+    lock._lock = type("Lock", (), {"__enter__": functools.partial(signal.raise_signal, sig), "__exit__": lambda *_: let_go.append(True)})()
+    before = signal.signal(sig, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), terminable():
+            with lock: time.sleep(20)
+        with pytest.raises(KeyboardInterrupt), terminable():  # who only waits is not kept from ending
+            threading.Timer(.1, os.kill, (os.getpid(), sig)).start()
+            waited.append(threading.Event().wait(20))
+    finally: signal.signal(sig, before)
+    assert let_go and not waited
 
 
 def test_edit_prints_where_the_result_is(tmp_path):

@@ -3,6 +3,7 @@ of its own and can be killed. Importing takes most of a short command's time, an
 
 What an interpreter that begins would show (which modules a command loads, how its script is found) is for other tests.
 """
+import faulthandler
 import gc
 import multiprocessing as mp
 import os
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -74,6 +76,7 @@ def _begin(work, args, cwd, env, said):
     os.chdir(cwd)
     os.environ.clear(); os.environ.update(env)
     for fd, path in enumerate(said): os.dup2(os.open(path, os.O_RDWR), fd)
+    faulthandler.register(signal.SIGUSR1, file=2)  # where it stands, for `stands`
     work(*args)
 
 
@@ -101,8 +104,15 @@ class Started:
             if self.poll() is None: os.kill(self.pid, number)
 
     def wait(self, timeout=300):
-        if self.poll(timeout) is None: raise TimeoutExpired(str(self.pid), timeout)
+        if self.poll(timeout) is None: raise TimeoutExpired(str(self.pid), timeout, stderr=self.stands())
         return self.returncode
+
+    def stands(self):
+        "What it has said and, if Python runs in it, where each of its threads stands."
+        self.send_signal(signal.SIGUSR1)
+        time.sleep(1)
+        print(said := self.files[1].read(), file=sys.stderr)  # what a failing test shows
+        return said
 
     def communicate(self, timeout=300):
         self.wait(timeout)
