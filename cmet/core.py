@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BASIC', 'EMOTIONS', 'EXTENDED', 'ALIASES', 'visible', 'CmetError', 'canonical', 'rng', 'device', 'fast_bf16',
-           'data_folder', 'builtin', 'find_data', 'cache_dir', 'silent', 'sha256', 'public', 'plugins', 'Registry']
+           'tiled_bf16', 'data_folder', 'builtin', 'find_data', 'cache_dir', 'silent', 'sha256', 'public', 'plugins',
+           'Registry']
 
 # %% ../nbs/00_core.ipynb #00_core-002
 import difflib
@@ -79,8 +80,12 @@ def fast_bf16(device:str="cpu") -> bool:
     "Does this machine multiply in bfloat16 by instructions of its own?"
     import torch
     if device.startswith("cuda"): return torch.cuda.is_bf16_supported(including_emulation=False)
-    has = lambda name: getattr(torch.cpu, f"_is_{name}_supported", bool)()
-    return device == "cpu" and (has("avx512_bf16") or has("amx_tile"))
+    return device == "cpu" and (tiled_bf16() or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
+
+def tiled_bf16() -> bool:
+    "Does this processor multiply whole tiles of bfloat16 at once (AMX)?"
+    import torch
+    return getattr(torch.cpu, "_is_amx_tile_supported", bool)()
 
 # %% ../nbs/00_core.ipynb #00_core-016
 def data_folder() -> Path:

@@ -13,7 +13,7 @@ from itertools import chain, islice
 import numpy as np
 import torch
 
-from ..core import CmetError, device as pick_device, fast_bf16
+from ..core import CmetError, device as pick_device, fast_bf16, tiled_bf16
 from .model import EDTalk, Identity, open_edtalk
 from .network import PARTS, channels, sizes
 from .winograd import Winograd
@@ -131,12 +131,12 @@ def checked(delta, frames:int) -> np.ndarray:  # float32 [frames, 10]
     return delta
 
 # %% ../../nbs/35_edtalk/50_codec.ipynb #50_codec-019
-def quicken(model:EDTalk, few:int|None) -> None:  # few: pictures at a time; None: as the model was made
-    "Make a network fast on a CPU: few large pictures at a time, and fewer products where channels are many."
+def quicken(model:EDTalk, few:int|None, fewer:bool=True) -> None:  # few: pictures at a time; None: as the model was made
+    "Make a network fast on a CPU: few large pictures at a time, and `fewer` products where channels are many."
     model.few, side = few, sizes(model.size)
     layers = [*zip(side, (b.conv1 for b in model.encoder.blocks)), *zip(side[-2::-1], (l.conv for l in model.decoder.levels))]
     for n, layer in layers:
-        if n >= 16 and channels(n) >= 128: layer.quick = Winograd(layer.weight) if few else None
+        if n >= 16 and channels(n) >= 128: layer.quick = Winograd(layer.weight) if few and fewer else None
 
 class EDTalkCodec(FaceCodec):
     "Face codec on EDTalk: expression read from frames, and frames drawn with another expression."
@@ -158,7 +158,7 @@ class EDTalkCodec(FaceCodec):
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
         few = batch_size(model.size, self.device, bf16)
         quick = self.device == "cpu" and not compile
-        quicken(self.model, few if quick else None)  # one that another codec had may be quick
+        quicken(self.model, few if quick else None, not (bf16 and tiled_bf16()))  # one that another codec had may be quick
         self.batch = batch or (4*few if quick else few)
         self.fixed = self.batch if compile else None
         for part in (self.model.encoder, self.model.decoder):
