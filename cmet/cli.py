@@ -48,14 +48,14 @@ def _edit_all(args, words):
     if told["says"]: print(told["says"])
     print(f"{args.out}: {told['made']} {what}{'s'*(told['made'] != 1)}{had}")
     names = ", ".join([name for name, _ in lost[:5]] + ["…"]*(len(lost) > 5))
-    if lost: print(f"{args.out}.rejected.csv: {len(lost)} files set aside, with reasons: {names}")
+    if lost: print(f"{args.out}.rejected.csv: {len(lost)} file{'s'*(len(lost) != 1)} set aside, with reasons: {names}")
 
 def strength(text):
     "A number of --strength; which comes after VIDEO, as it may be several."
     from cmet.edit.request import check_strength
     try: float(text)
     except ValueError as e:
-        raise CmetError(f"strength {text} is no number", "give VIDEO first, then --strength 0.5 1 1.5") from e
+        raise CmetError(f"strength {text} is no number", "give numbers, and VIDEO before them: VIDEO --strength 0.5 1 1.5") from e
     return check_strength(text)
 
 MEANT = {  # what other programs call it

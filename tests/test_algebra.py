@@ -276,7 +276,7 @@ def test_describe_in_all_three_ways():
     assert describe(direction(STUDIO, "happy", space="face"), STUDIO).startswith("lip corner puller (AU12) +")
     assert describe(direction(STUDIO, "happy")*0, STUDIO) == "no change that could be noticed"
     known = vectors("speech")
-    assert describe(known["happy"] + .5*known["sad"], CORPUS, known) == "1.0 happy + 0.5 sad (100% explained)"
+    assert describe(known["happy"] + .5*known["sad"], CORPUS, known) == "1.0 happy + 0.5 sad (100% of it)"
     assert "none of those known" in describe(-known["happy"], CORPUS, {"happy": known["happy"]})
     with pytest.raises(CmetError, match="no names"): measures(known["happy"], CORPUS)
     with pytest.raises(CmetError, match="nothing to compare"): describe(known["happy"], CORPUS)

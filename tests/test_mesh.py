@@ -536,6 +536,8 @@ def test_a_smile_is_taken_off_where_another_emotion_comes(codec, face, calm):
     told = lambda e, track: codec.remarks(change[e], track)
     assert "smiles" in told("angry", face)[0] and told("happy", face) == told("angry", codec.track([calm])) == []
     assert codec.remarks(0*change["angry"], face) == []
+    assert "no face does so much" in codec.remarks(4*change["happy"], face)[-1]
+    assert codec.remarks(4*change["happy"], face, np.float64([u not in TEXTBOOK["happy"] for u in AUS])) == [], "parts that are left alone do not count"
 
 
 def test_a_smile_belongs_to_its_shot(codec, face, calm):

@@ -258,4 +258,4 @@ def summary(
         width = getattr(corpus, name).shape[1]
         if width: what += f", {width} {name} numbers a {unit} ({corpus.meta[maker]})"
     lost = len(corpus.meta.get("rejected", []))
-    return f"{out}: {what}" + (f"\n{out}.rejected.csv: {lost} clips set aside, with reasons" if lost else "")
+    return f"{out}: {what}" + (f"\n{out}.rejected.csv: {lost} clip{'s'*(lost != 1)} set aside, with reasons" if lost else "")

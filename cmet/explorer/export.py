@@ -35,9 +35,9 @@ def free_name(
     folder,  # made if it is not there
     stem:str,  # any text, "happy - 0.5*sad"
     ending:str,  # ".png"
-) -> Path:  # in that folder, of letters, digits, dots and hyphens, and not taken
+) -> Path:  # in that folder, of letters, digits, dots, plus signs and hyphens, and not taken
     "A new file name after some text."
-    stem = re.sub(r"[^\w.]+", "-", stem.replace("*", "").replace(" - ", "-less-")).strip("-.") or "unedited"
+    stem = re.sub(r"[^\w.+]+", "-", stem.replace("*", "").replace(" + ", "+").replace(" - ", "-less-")).strip("-.") or "unedited"
     folder = make_folder(folder)
     return next(p for p in _names(folder, stem[:60], ending) if not (p.exists() or p.with_suffix(".json").exists()))
 

@@ -12,6 +12,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from keyword import iskeyword
+from unicodedata import normalize
 
 import numpy as np
 
@@ -102,7 +103,8 @@ def voice_name(
     taken,  # names that are in use
 ) -> str:  # letters, digits and underscores, 20 at most
     "What a voice is called in expressions."
-    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")[:20].strip("_")
+    plain = normalize("NFKD", stem).encode("ascii", "ignore").decode()  # ü is a u with something on it
+    name = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")[:20].strip("_")
     if not name or name[0].isdigit() or iskeyword(name): name = f"voice_{name}"[:20].strip("_")
     taken, k, first = {*taken, *ALIASES, *EMOTIONS}, 2, name
     while name in taken: name, k = f"{first[:17]}_{k}", k + 1

@@ -89,7 +89,8 @@ def found_speech(
     part = trimmed(wav)
     why = None
     if len(part) < 4*FRAME: why = f"only {len(part)/RATE:.2f} s of it are not silent"
-    elif (seconds := (pitch_of(part) > 0).sum()*HOP/RATE) < VOICED: why = f"no voice: {seconds:.2f} s of it have a pitch"
+    elif (seconds := (pitch_of(part) > 0).sum()*HOP/RATE) < VOICED:
+        why = f"no voice: {seconds:.2f} s of it have a pitch" + f", and it lasts {len(part)/RATE:.1f} s"*(len(part) < RATE)
     elif change_of(levelled(part)) < STEADY: why = "the sound hardly changes, like a tone or a hum"
     if why is None: return np.float32(part)
     raise CmetError(f"'{name}' is not speech ({why})", "give a recording in which somebody speaks, without music or noise")

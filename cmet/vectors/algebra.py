@@ -182,7 +182,7 @@ def describe(
     if not found:
         told, share = ingredients(v, known or {})
         parts = " + ".join(f"{x:.1f} {k}" for k, x in told.items())
-        return f"{parts or 'none of those known'} ({share:.0%} explained)"
+        return f"{parts or 'none of those known'} ({share:.0%} of it)"
     found = measures(v, corpus)
     some = [f"{k} {x:+.1f}{unit}" for k, x in list(found.items())[:n] if abs(x) >= least]
     return ", ".join(some) or "no change that could be noticed"
