@@ -198,12 +198,15 @@ class Registry(dict):
             return made
         return join
 
-    def find(self, name:str):
+    def find(self,
+        name:str,
+        *also:str,  # what else may be said in its place, for the message
+    ):
         "The class or function of that name; an unknown one raises `CmetError` with those that are known."
         if name not in self: plugins()
         if name not in self:
-            near = " or ".join(difflib.get_close_matches(str(name).lower(), self, n=2))
-            hint = f"did you mean {near}? "*bool(near) + "known are " + ", ".join(self)
+            near = " or ".join(difflib.get_close_matches(str(name).lower(), known := [*also, *self], n=2))
+            hint = f"did you mean {near}? "*bool(near) + "known are " + ", ".join(known)
             raise CmetError(f"unknown {self.kind} '{name}'", hint)
         if isinstance(self[name], str): self[name] = resolve_name(self[name])
         return self[name]

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmet.core import EMOTIONS, builtin
+from cmet.core import EMOTIONS, CmetError, builtin
 from cmet.explorer import Explorer
 from cmet.explorer.map import arrow
 from cmet.explorer.panels import code
-from cmet.explorer.preview import Scene, full
+from cmet.explorer.preview import Scene, full, open_clip
+from cmet.face.codecs import face_codec
 from cmet.face.regions import PARTS, both_sides
 from cmet.explorer.voices import preset, read_preset, read_weights
 from cmet.explorer.widgets import bars, jpeg
@@ -110,6 +111,19 @@ def test_two_hundred_random_actions(seed, material, tmp_path):
             made = max(tmp_path.glob("*.png"), key=lambda p: p.stat().st_mtime_ns)
             assert np.array_equal(np.asarray(Image.open(made)), full(e.view.clip, e.view.frame).edit(e.view.frame, e.view.change[e.view.frame]))
     e.live.close()
+
+
+def test_a_face_too_small_for_the_preview_is_looked_for_in_the_picture_itself(tmp_path):
+    "Two faces side by side were none to the explorer, and two to the command."
+    face = np.asarray(next(iter(open_video(builtin("portrait.mp4")).frames())))
+    wide = np.full((1000, 3000, 3), 128, np.uint8)
+    wide[400:400 + face.shape[0], 200:200 + face.shape[1]] = face
+    Image.fromarray(wide).save(tmp_path/"one.png")
+    clip = open_clip(tmp_path/"one.png", face_codec("mesh"))
+    assert clip.box and clip.box[2] < 400 and max(clip.frames[0].shape) <= 512 and clip.track.found.all()
+    wide[400:400 + face.shape[0], 2200:2200 + face.shape[1]] = face[:, ::-1]
+    Image.fromarray(wide).save(tmp_path/"two.png")
+    with pytest.raises(CmetError, match="two faces"): open_clip(tmp_path/"two.png", face_codec("mesh"))
 
 
 def test_happy_and_then_a_slider_is_still_happy(tmp_path):

@@ -540,6 +540,14 @@ def test_a_smile_is_taken_off_where_another_emotion_comes(codec, face, calm):
     assert codec.remarks(4*change["happy"], face, np.float64([u not in TEXTBOOK["happy"] for u in AUS])) == [], "parts that are left alone do not count"
 
 
+def test_a_smile_is_taken_off_once(codec, face):
+    "Less happy than a smile: the change and the smile's own removal pulled the mouth together twice."
+    less, up = np.array([[-faces for faces in (TEXTBOOK["happy"].get(u, 0) for u in AUS)]], float), AUS.index("AU12")
+    off = codec.sided(less, face)[0]
+    assert -4 <= off[up] <= less[0, up] and off[up] == off[up + len(AUS)]
+    assert codec.sided(.6*less, face)[0, up] < less[0, up], "what the change leaves of it goes as well"
+
+
 def test_a_smile_belongs_to_its_shot(codec, face, calm):
     "The smile of one shot was taken off the face of the next as well, and off nobody where the calm shot came first."
     two = codec.track([PHOTO, PHOTO, PHOTO, calm, calm])

@@ -101,6 +101,13 @@ def test_a_picture_that_will_not_talk_says_so_everywhere(films, words):
     assert standing(open_video(still), "me.wav") == standing(open_video(films/"a.mp4")) == []
 
 
+def test_a_curve_past_the_end_and_a_strength_below_zero_say_so(talk, words):  # noqa: F811
+    more = {k: v for k, v in words.items() if k not in ("vector", "to", "frm", "strength")}
+    with pytest.warns(UserWarning, match="goes on to 90 s, and the video ends at"):
+        edit_video(talk, talk.parent/"late.mp4", curve="0 neutral -> 90 happy", **more)
+    with pytest.warns(UserWarning, match="a strength below 0 takes an emotion off"): preview(talk, talk.parent/"less.png", vector="happy", strength=-1)
+
+
 def test_a_preview_looks_at_the_face():
     "Where the codec says where it is: a square around it, inside the picture."
     from types import SimpleNamespace

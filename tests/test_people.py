@@ -238,6 +238,21 @@ def test_a_wish_that_only_takes_off_says_so(shipped):
     assert any("less happy" in s for s in said) and not any("trace" in s for s in said)
 
 
+def test_a_name_without_a_face_of_its_own_says_whose_face_it_is(shipped):
+    "sarcastic and charismatic were one surprised face, and nothing said so."
+    voices = bank(shipped)
+    foreign = [e for e in voices.emotions if e not in shipped.ear.names]
+    assert foreign
+    for name in (*foreign, "happy"):
+        found = listened(shipped, compose(name, voices))
+        told = f"no face of its own for {name}: what is shown is what these voices sound like, {next(iter(found['heard']))}"
+        assert any(told in text for text in found["cautions"]) == (name in foreign), found
+
+
+def test_a_slip_in_a_mappers_name():
+    with pytest.raises(CmetError, match="did you mean studio.* auto, studio, cmet-official, transformer"): fitted_mapper("studo")
+
+
 def test_what_a_name_sounds_like_does_not_depend_on_who_asks(shipped):
     "The command, which has no --from, and the explorer: 85 and 94 % for one expression. A bank's neutral is nobody's guess."
     wish = compose("happy", bank(shipped))

@@ -33,7 +33,7 @@ def listened(
     out = dict(heard=dict(ranked[:3]), knows=len(ranked), clips=0 if to is None else n, neutral="bank" if to is None else
                "guessed" if guessed else "given")
     less = less_of(mapper.ear, v)
-    if to is None: return out | dict(sure=None, cautions=_by_name(ranked, less))
+    if to is None: return out | dict(sure=None, cautions=(not less and _foreign(mapper, v, ranked)) or _by_name(ranked, less))
     far = float(np.median(mapper.ear.unlike(to)))
     out |= dict(sure=ranked[0][1], unlike=round(far, 2))
     more = [] if n >= MANY or alone else [f"more clips of the same mood ({n} given, ten are good)"]
@@ -55,6 +55,14 @@ def less_of(ear, v) -> str|None:  # v: Vector, or array [S]
     return least if felt[least] + max(felt.values()) < 0 else None
 
 LESS = "what is shown is less {}, and a face at rest has none: "
+
+def _foreign(mapper, v, ranked) -> list:
+    "Its bank also has voices of moods that it has no faces for; the face is then another emotion's."
+    names = {e for _, e in mapper.config.get("bank", ())} - set(mapper.ear.names)
+    asked = [pool.name for k, pool in getattr(v, "terms", ()) if k > 0 and pool.name in names]
+    if not asked: return []
+    return [f"no face of its own for {' and '.join(asked)}: what is shown is what these voices sound like, " +
+            " or ".join(f"{e} ({p:.0%})" for e, p in ranked[:2] if p >= .05)]
 
 def _by_name(ranked, less=None) -> list:
     (first, p), (second, q) = ranked[:2]
@@ -99,7 +107,12 @@ def _moods(ear, v, to, guessed) -> str:
 def standing(
     source,  # of `open_video`: what is edited
     lips=None,  # the recording its lips are given to say
+    wish=None,  # a Vector, or a Course
 ) -> list:  # of sentences; empty where somebody moves
-    "What an edited picture is, for those who expect it to talk."
-    if source.still is None or lips: return []
-    return [f"one picture becomes {float(source.n_frames/source.fps):g} s without sound: the face shows the emotion and does not talk"]
+    "What an edited picture is, for those who expect it to talk; and what of a course comes after the video's end."
+    out, lasts = [], float((source.n_frames or 0)/source.fps)
+    if not (source.still is None or lips):
+        out.append(f"one picture becomes {lasts:g} s without sound: the face shows the emotion and does not talk")
+    ends = wish.curve.times[-1] if hasattr(wish, "curve") else 0
+    if lasts and ends > lasts: out.append(f"the curve goes on to {ends:g} s, and the video ends at {lasts:.3g} s: the rest is not shown")
+    return out

@@ -85,6 +85,7 @@ def doubted(
     if isinstance(wish, Course) or not (ear or to): return None
     heard = next(p for k, p in wish.terms if k > 0).values if to else None
     doubt = listened(mapper, wish, heard, not frm, alone=alone) if ear else unheard(len(heard), bool(frm))
+    if np.min(strength) < 0: doubt["cautions"].append("a strength below 0 takes an emotion off, and a face at rest has none: its opposite is an emotion with another name")
     for text in doubt["cautions"]: warnings.warn(text, stacklevel=2)
     return doubt | {"says": in_words(doubt, encoder.name, strength)}
 
@@ -227,7 +228,7 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
         gain, told = (None, None) if request.gain is None else request.gain.over(len(delta), source.fps)
         drawn, notes = request.drawn(delta, track, gain)
-        for note in (notes := [*standing(source, request.lips), *getattr(track, "notes", ()), *notes]): warnings.warn(note, stacklevel=2)
+        for note in (notes := [*standing(source, request.lips, request.wish), *getattr(track, "notes", ()), *notes]): warnings.warn(note, stacklevel=2)
         story = request.story(source, [both_sides(d, codec.dim) for d in drawn]) | {"notes": notes, "gain": told}  # told: mean, min and max of the factor over time
         give_back()
         frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, drawn, source.size)

@@ -70,7 +70,7 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
     delta = change(request.mapper, request.wish, face, at)
     gain = None if request.gain is None else request.gain.along(source.n_frames or max(frames) + 1, source.fps)[list(frames)]
     drawn, notes = request.drawn(delta, whole[0], gain)
-    told = standing(source, request.lips) + [n for t in tracks for n in getattr(t, "notes", ())]
+    told = standing(source, request.lips, request.wish) + [n for t in tracks for n in getattr(t, "notes", ())]
     if not seen.all(): told.append(f"no face at {(~seen).sum()} of {len(seen)} moments; they stay as they are")
     for note in dict.fromkeys(told + notes): warnings.warn(note, stacklevel=2)
     moved = lambda frame, track, d: next(iter(codec.edit_stream([frame], track, d[None])))

@@ -119,7 +119,7 @@ def fitted_mapper(
     "A mapper that is ready to predict, and the corpus whose emotions have names."
     from cmet.corpus.corpus import read_corpus
     from cmet.mappers.base import bank
-    from cmet.mappers.registry import load_mapper, mapper as make_mapper
+    from cmet.mappers.registry import MAPPERS, load_mapper, mapper as make_mapper
     if corpus is None and str(mapper) == "auto": return people_mapper(encoder, files)
     own = load_mapper(mapper) if is_saved(mapper) else None if isinstance(mapper, (str, Path)) else mapper
     if corpus is None and own is not None and "bank" in getattr(own, "config", {}): return own, bank(own)
@@ -130,6 +130,7 @@ def fitted_mapper(
         from cmet.mappers.neural import official
         return official(), corpus
     kind = "transformer" if str(mapper) in ("auto", "studio") else str(mapper)
+    MAPPERS.find(kind, "auto", "studio", "cmet-official")  # a slip of the pen is told with all that may be said here
     return shipped(kind, corpus) or make_mapper(kind).fit(corpus), corpus
 
 def hearing(encoder, mapper, corpus):  # encoder: a name, a SpeechEncoder, "auto" or None
@@ -183,7 +184,7 @@ def wanted_vector(
         found = speech_vector(end, start, encoder.name, corpus)
     if np.abs(found.values).max() > 1e-6: return found
     if vector is None: raise CmetError("the speech vector is zero, for --to and --from are the same speech", "give --to other speech than --from")
-    raise CmetError("the speech vector is zero", "name an emotion that is not taken off again")
+    raise CmetError("the speech vector is zero", "name an emotion that is not taken off again; neutral is where each begins, and changes nothing")
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-020
 @dataclass(frozen=True)

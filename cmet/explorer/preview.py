@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import builtin
+from ..core import CmetError, builtin
 from ..face.codecs import face_codec
 from .voices import Voice, open_voice
 from ..face.regions import by_region, factors
@@ -97,12 +97,15 @@ def open_clip(
     source = open_video(path)
     first = lambda: [source.still] if source.still is not None else islice(source.frames(), length)
     frames = [shrink(f, side) for f in first()]
-    track = codec.track(frames)
+    try: track = codec.track(frames)
+    except CmetError:  # a face may be too small in a picture that was shrunk
+        frames = [*islice(first(), None, None, 10)]
+        track = codec.track(frames)
     notes = getattr(track, "notes", ())  # of the whole picture, as the command says them
     seen, (w, h) = track if isinstance(track, Track) else look(frames[::10]), source.size
     x, y, n = face_box(seen.points*(w/frames[0].shape[1]), (h, w))
     box = None if n == w == h else (x, y, n)
-    if box:
+    if box or max(frames[0].shape) > side:
         frames = [shrink(cut(f, box), side) for f in first()]
         track = codec.track(frames)
     if isinstance(track, Track): track = replace(track, fps=float(source.fps))

@@ -72,4 +72,6 @@ def unsmiled(
     other = np.minimum(np.linalg.norm(delta, axis=1)/2, 1)*(1 - delta[:, AUS.index("AU12")]/1.5).clip(0, 1)
     shown = delta if gain is None else delta*np.asarray(gain)[:, None]
     apart = (apart - (shown@SHUTS).clip(0)).clip(0)  # the rest is shut by the emotion
-    return shown + other[:, None]*(np.multiply.outer(broad, UNSMILE) - np.multiply.outer(apart/PARTS, by_unit(AU25=1)))
+    off = other[:, None]*np.multiply.outer(broad, UNSMILE)
+    off -= np.maximum(shown.clip(max=0), off)  # what the change takes off itself is not taken off twice
+    return shown + off - other[:, None]*np.multiply.outer(apart/PARTS, by_unit(AU25=1))

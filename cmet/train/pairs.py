@@ -54,7 +54,7 @@ def usable(
         if not some.any(): raise CmetError(f"{field}: no clip of this split has it", "hold out less")
         names, count = np.unique(columns(corpus)[1][some], return_counts=True)
         if count.min() < 2: raise CmetError(f"{field}: emotion '{names[count.argmin()]}' has one clip",
-                                            "add another, or name it in held_emotions")
+                                            f"add another, or leave the emotion out: held_emotions=['{names[count.argmin()]}']")
     return have
 
 # %% ../../nbs/60_method/30_train/20_pairs.ipynb #20_pairs-011
