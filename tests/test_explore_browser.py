@@ -332,6 +332,20 @@ def test_a_journey(kind, tmp_path):
         render(page, tmp_path)
         copy(page)
         shoot(page, f"{kind}_done")
+        if kind == "voila": on_a_phone(page)
+
+
+def on_a_phone(page):
+    "The face scrolled away, and the sliders below moved what nobody saw."
+    top = "() => document.querySelector('.cmet-faces').getBoundingClientRect().top"
+    page.set_viewport_size(dict(width=400, height=800))
+    page.wait_for_function("() => document.querySelector('.cmet-page').getBoundingClientRect().width < 400")
+    page.mouse.move(200, 700)
+    page.mouse.wheel(0, -9999)
+    before = page.evaluate(top)
+    page.mouse.wheel(0, 500)
+    wait(page, lambda: page.evaluate("() => document.querySelector('.cmet-sets').getBoundingClientRect().top") < -20)
+    assert 0 <= page.evaluate(top) < before
 
 
 def bring(page, button, *paths):

@@ -248,11 +248,12 @@ STYLE = """<style>
 .cmet .widget-label, .cmet .widget-readout, .cmet label { color: inherit; font-size: 14px; }
 .cmet .widget-html-content { line-height: 1.4; } .cmet .widget-slider > .widget-readout { min-width: 52px; }
 .cmet, .cmet-page { overflow: visible; }
-.cmet-page { display: grid; gap: 8px 24px; grid-template-areas: "face" "sets" "sees" "map" "bars" "out"; }
-.cmet-face { position: sticky; top: 0; z-index: 2; }
+.cmet-page { display: flex; flex-direction: column; gap: 8px 24px; }
+.cmet-face { order: -1; position: sticky; top: 0; z-index: 2; background: var(--jp-layout-color0, #fff); box-shadow: 0 -12px var(--jp-layout-color0, #fff); }
+@media (max-width: 700px) { :is(.jp-OutputArea, .jp-OutputArea-child, .jp-OutputArea-output):has(.cmet) { overflow: clip; } }
 @container (max-width: 639px) { .cmet-face .cmet-head { display: none; } .cmet-face .cmet-faces { width: min(100%, 46vh); margin: 0 auto; } }
-@container (min-width: 640px) { .cmet-page { grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto 1fr auto;
-  grid-template-areas: "sets face" "sets sees" "map bars" "out out"; } .cmet-face { position: static; } }
+@container (min-width: 640px) { .cmet-page { display: grid; grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto 1fr auto;
+  grid-template-areas: "sets face" "sets sees" "map bars" "out out"; } .cmet-face { position: static; order: 0; } }
 @container (min-width: 1100px) { .cmet-page { grid-template-columns: minmax(0, 3fr) minmax(512px, 5fr) minmax(0, 3.3fr);
   grid-template-rows: auto auto auto 1fr;
   grid-template-areas: "sets face map" "sets face bars" "sets sees bars" "sets out bars"; } }

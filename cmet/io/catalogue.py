@@ -98,7 +98,7 @@ _CREMA = "https://github.com/CheyneyComputerScience/CREMA-D"
 
 DATA = (
     Asset("cmet-samples", "https://github.com/ChanHyeok-Choi/C-MET/archive/"
-          "bd384ac1b71dd15d038754cd0fd3df155b953a65.zip", "Apache-2.0",
+          "bd384ac1b71dd15d038754cd0fd3df155b953a65.zip", "Apache-2.0, MEAD's part: research only",
           "speech of 14 emotions with emotion2vec+ features",
           "so its repository; part of the speech is from MEAD, which is for research only",
           folder="cmet-samples", only=("audios", "asset")),
