@@ -34,9 +34,11 @@ kills: install
 sync: install
 	$(BIN)/python tests/sync.py
 
-# Settings of Jupyter Notebook 6 are not looked for: the one who would, notebook_shim, prints a warning about itself.
+# Settings of Jupyter Notebook 6 are not looked for: the one who would, notebook_shim, prints a warning about itself. Nor is the network
+# asked for news or a newer version.
 lab: install
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter lab $(ASROOT) --ServerApp.jpserver_extensions="notebook_shim=False" \
+	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate \
 	  --LabApp.default_url=/lab/tree/nbs/tutorials/00_index.ipynb $(LAB)
 
 # The explorer without code around it; uploads of up to 200 MB. APP="--port=8866 --no-browser --theme=dark" and the like. Each page has

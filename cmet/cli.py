@@ -103,9 +103,10 @@ def crop(args):
     from cmet.edtalk.crop import prepare
     from cmet.io.claims import claimed
     from cmet.io.files import check_output
+    from cmet.io.media import open_video
     with claimed(check_output(args.out, [args.video], args.force), new=not args.force) as out:
         prepare(args.video, out, which=args.face)
-    print(f"{out}: the face, with its sound")
+    print(f"{out}: the face" + ", with its sound"*open_video(out).has_audio)
 
 def crop_arguments(p):
     add = p.add_argument
