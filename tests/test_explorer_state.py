@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cmet.core import EMOTIONS, CmetError, builtin
+from cmet.edit.caution import BELOW
 from cmet.explorer import Explorer
 from cmet.explorer.map import arrow
 from cmet.explorer.panels import code
@@ -124,6 +125,14 @@ def test_a_face_too_small_for_the_preview_is_looked_for_in_the_picture_itself(tm
     wide[400:400 + face.shape[0], 2200:2200 + face.shape[1]] = face[:, ::-1]
     Image.fromarray(wide).save(tmp_path/"two.png")
     with pytest.raises(CmetError, match="two faces"): open_clip(tmp_path/"two.png", face_codec("mesh"))
+
+
+def test_a_strength_below_zero_says_what_the_command_says(tmp_path):
+    e = Explorer(folder=tmp_path, strength=-1.).wait()
+    assert BELOW in e.words.value
+    e.put(strength=1.)
+    assert BELOW not in e.wait().words.value
+    e.live.close()
 
 
 def test_happy_and_then_a_slider_is_still_happy(tmp_path):

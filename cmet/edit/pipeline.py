@@ -23,7 +23,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..core import CmetError, sha256
-from .caution import in_words, listened, standing, unheard
+from .caution import BELOW, in_words, listened, standing, unheard
 from .follow import followed
 from ..face.landmarks import Track
 from ..face.regions import both_sides, by_region, factors, told_regions
@@ -85,7 +85,7 @@ def doubted(
     if isinstance(wish, Course) or not (ear or to): return None
     heard = next(p for k, p in wish.terms if k > 0).values if to else None
     doubt = listened(mapper, wish, heard, not frm, alone=alone) if ear else unheard(len(heard), bool(frm))
-    if np.min(strength) < 0: doubt["cautions"].append("a strength below 0 takes an emotion off, and a face at rest has none: its opposite is an emotion with another name")
+    if np.min(strength) < 0: doubt["cautions"].append(BELOW)
     for text in doubt["cautions"]: warnings.warn(text, stacklevel=2)
     return doubt | {"says": in_words(doubt, encoder.name, strength)}
 

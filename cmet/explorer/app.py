@@ -17,7 +17,7 @@ from pathlib import Path
 import ipywidgets as w
 
 from ..core import CmetError
-from ..edit.caution import listened
+from ..edit.caution import BELOW, listened
 from .export import Cancelled, make, new_name
 from .map import Map
 from .panels import Output, Parts, Presets, Settings, Voices, code
@@ -72,7 +72,7 @@ def words(view:View) -> str:
     v, corpus, change = view.vector, view.voice.corpus, both_sides(view.change, view.clip.face.shape[1])[view.frame]
     facts = {"Voice": describe(v, corpus, known(view)), **certainty(view)}
     if len(change) == len(AUS): facts["Face"] = describe(Vector(change, "face"), corpus, least=.25)
-    return "".join(fact(*row) for row in facts.items()) + more + "".join(note(text, bad=True) for text in against(view))
+    return "".join(fact(*row) for row in facts.items()) + more + "".join(note(text, bad=True) for text in [*against(view), *[BELOW]*(view.wish.strength < 0)])
 
 # %% ../../nbs/95_explorer/60_app.ipynb #60_app-008
 def said(error:Exception) -> str:
