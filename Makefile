@@ -1,5 +1,5 @@
 # make demo   the main job on built-in input, into out/        make lab   JupyterLab, at an index
-# make test   everything that must hold                        make nbs   run all notebooks again and keep their outputs
+# make test   everything that must hold                        make nbs   run the library's notebooks again and keep their outputs
 # make bench  speed of training and editing, into benchmarks/  make app   the explorer as a page (Voilà)
 # make docs   the site of all this, into _docs/site
 # Another Python (3.10 to 3.12): make PYTHON=python3.12 demo

@@ -110,7 +110,7 @@ SHOWS = "() => document.querySelector('.cmet-after canvas')?.jpeg && document.qu
 LIT = """() => { const v = document.querySelector('.cmet-sees video'), page = new OffscreenCanvas(8, 8).getContext('2d');
     if (!v?.videoWidth) return false;
     page.drawImage(v, 0, 0, 8, 8); return page.getImageData(4, 4, 1, 1).data[0] > 60 }"""
-STANDS = """() => ({prompts: [...document.querySelectorAll('.jp-InputPrompt')].map(p => p.innerText),
+STANDS = """() => [...document.querySelectorAll('.jupyter-widgets-error-widget')].map(e => e.click()) && ({prompts: [...document.querySelectorAll('.jp-InputPrompt')].map(p => p.innerText),
     outputs: [...document.querySelectorAll('.jp-OutputArea-output')].map(o => o.innerText.slice(-800)),
     kernel: document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status, focus: document.activeElement.className,
     dialog: document.querySelector('.jp-Dialog')?.innerText, page: document.body.innerText.slice(0, 1500)})"""

@@ -135,6 +135,14 @@ def test_a_strength_below_zero_says_what_the_command_says(tmp_path):
     e.live.close()
 
 
+def test_a_page_that_is_served_after_its_cell_has_all_there_is_to_say(tmp_path):
+    "Voilà serves a page when its cells are done, and a change that comes while the page loads was lost in one try of five on a busy machine."
+    made = Explorer(folder=tmp_path)
+    made.show()
+    assert "Heard:" in made.words.value and made.map.chart in made.map.widget.children
+    made.live.close()
+
+
 def test_happy_and_then_a_slider_is_still_happy(tmp_path):
     "A bare name is a difference from neutral, so a touch of another emotion does not make the voice another one."
     from cmet.vectors.vector import cosine

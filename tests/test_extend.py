@@ -116,6 +116,14 @@ def test_a_layout_of_a_plugin_is_found_out(installed, films):
     assert detect_layout(films) == "my-films"
 
 
+def test_a_layout_that_finds_no_emotion_is_told(tmp_path, monkeypatch):
+    from cmet.corpus import LAYOUTS, Layout
+    from cmet.corpus.datasets import read_layout
+    monkeypatch.setitem(LAYOUTS, "numbers", type("Numbers", (Layout,), dict(audio=r"(?P<take>\d+)\.wav", example="1.wav")))
+    (tmp_path/"1.wav").touch()
+    with pytest.raises(CmetError, match=r"layout 'numbers' finds no emotion in the name of audio: .*\(\?P<emotion>"): read_layout(tmp_path, "numbers")
+
+
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.kind)
 def test_every_table_says_what_it_knows(table):
     assert isinstance(table, Registry)

@@ -30,6 +30,16 @@ BASE = dict(batch=8, lr=1e-3, shots=2, every=4, ahead=4, device="cpu", steps=12)
 CORPUS = arrays()
 
 
+@pytest.mark.parametrize("table, field", [("RECON", "recon"), ("CONTRAST", "contrastive"), ("DIRECTION", "direction")])
+def test_a_loss_of_ones_own_is_one_more_entry_in_a_table(table, field, monkeypatch):
+    from cmet.train import losses
+    asked = []
+    monkeypatch.setitem(getattr(losses, table), "mine", lambda guess, *more: asked.append(guess.shape) or guess.square().mean())
+    log = fit(Net(), CORPUS, TrainConfig(**BASE | {field: "mine"})).history
+    assert log and len(asked) >= BASE["steps"]
+    with pytest.raises(CmetError, match=f"{field} = 'yours' is not possible: use one of .*mine"): TrainConfig(**{field: "yours"})
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     n = torch.get_num_threads()

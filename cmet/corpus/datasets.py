@@ -35,12 +35,10 @@ def clip_table(
     return table[[*COLUMNS, *(c for c in table if c not in COLUMNS)]]
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-009
-_RAVDESS = (r"(?P<speaker>Actor_\d\d)/{}-01-(?P<emotion>0\d)-(?P<intensity>0\d)-(?P<sentence>0\d)-"
-            r"(?P<take>0\d)-\d\d\.{}")
+_RAVDESS = r"(?P<speaker>Actor_\d\d)/{}-01-(?P<emotion>0\d)-(?P<intensity>0\d)-(?P<sentence>0\d)-(?P<take>0\d)-\d\d\.{}"
 _MEAD = r"(?P<emotion>[a-z]+)/level_(?P<intensity>\d)/(?P<sentence>\d+)\.(?:mp4|m4a|wav)"
 _CREMA = r"(?P<speaker>\d{4})_(?P<sentence>[A-Z]{3})_(?P<emotion>[A-Z]{3})_(?P<level>[A-Z]{2})\."
-_SAMPLE = (r"audios/(?P<source>\w+)/(?P<emotion>\w+)/{}(?:(?P<speaker>[MW]\d+)|[a-z]+)_"
-           r"(?:level_(?P<intensity>\d)_)?(?P<sentence>\d+)\.{}")
+_SAMPLE = r"audios/(?P<source>\w+)/(?P<emotion>\w+)/{}(?:(?P<speaker>[MW]\d+)|[a-z]+)_(?:level_(?P<intensity>\d)_)?(?P<sentence>\d+)\.{}"
 _EMODB = r"(?:wav/)?(?P<speaker>\d\d)(?P<sentence>[ab]\d\d)(?-i:(?P<emotion>[WLEAFTN])(?P<take>[a-z]?))(?P<level>)\.(?:wav|flac)"
 _SCRIPTS = r"(?P<speaker>\w+)/front/(?P<emotion>[a-z]+)/level_(?P<intensity>\d)/{}(?P<sentence>\d+){}"
 _OWN = r"(?P<speaker>[^/]+)/(?P<emotion>[^/]+)/(?P<sentence>[^/.][^/]*)\."
@@ -133,9 +131,11 @@ def _paths(root) -> list: return [p.relative_to(root).as_posix() for p in walk(r
 
 def _patterns(layout:str, view:str="front") -> dict:  # kind -> compiled expression, "rest" among them
     "What the paths of a layout look like; a known one may lie one folder further down."
-    kinds = {k: getattr(LAYOUTS.find(layout), k) for k in KINDS if hasattr(LAYOUTS.find(layout), k)}
-    above = "" if layout == "folder" else "(?:[^/]+/)?"
-    return {k: re.compile(above + e.replace("/front/", f"/{view}/"), re.I) for k, e in kinds.items()}
+    rule, above = LAYOUTS.find(layout), "" if layout == "folder" else "(?:[^/]+/)?"
+    made = {k: re.compile(above + getattr(rule, k).replace("/front/", f"/{view}/"), re.I) for k in KINDS if hasattr(rule, k)}
+    if bad := [k for k in made if k != "rest" and "emotion" not in made[k].groupindex]:
+        raise CmetError(f"layout '{layout}' finds no emotion in the name of {bad[0]}", "give its expression a group (?P<emotion>…)")
+    return made
 
 def layout_files(
     root,  # folder of the data set

@@ -10,6 +10,7 @@ __all__ = ['REST', 'LATEST', 'known', 'against', 'certainty', 'fact', 'words', '
 # %% ../../nbs/95_explorer/60_app.ipynb #60_app-002
 import threading
 import time
+from contextlib import suppress
 from dataclasses import fields, replace
 from html import escape
 from pathlib import Path
@@ -151,9 +152,10 @@ class Explorer:
         return self
 
     def show(self):
-        "Show it below the cell."
+        "Show it below the cell, which ends with the first picture: a page that loads while widgets change (Voilà) can miss a change."
         from IPython.display import display
         display(self.widget)
+        with suppress(CmetError): self.wait()
 
     def _controls(self):
         own = [n for n, _ in self.state.voices]

@@ -67,7 +67,7 @@ class Mapper:
         face,  # [T, D]: the face numbers to be edited
         **options,  # of the mapper
     ) -> np.ndarray:  # float32 [T, D], to be added to `face`
-        "The change of every frame; numbers of another encoder, codec or width raise `CmetError`."
+        "The change of every frame; a vector of another encoder, or numbers of another width, raise `CmetError`."
         v, face = check_input(self, vector, face)
         delta = answer(self, v, face, getattr(vector, "weight", 1.), **options) if self.config.get("heard") else self._delta(v, face, **options)
         return np.broadcast_to(delta, face.shape).astype(np.float32)

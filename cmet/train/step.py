@@ -82,7 +82,7 @@ class TrainConfig(LossConfig, PairConfig):
 
 # %% ../../nbs/60_method/30_train/50_step.ipynb #50_step-011
 REFERENCES = ("zero", "teacher", "self", "scheduled")
-CHOICES = {"recon": tuple(RECON), "contrastive": CONTRAST, "direction": DIRECTION, "reference": REFERENCES,
+CHOICES = {"recon": RECON, "contrastive": CONTRAST, "direction": DIRECTION, "reference": REFERENCES,
            "monitor": ("cosine", "retrieval")}
 
 def rules(c:TrainConfig):  # yields (field, is it possible?, remedy)
