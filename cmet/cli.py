@@ -183,7 +183,7 @@ def train_arguments(p):
     add("corpus", nargs="?", default="studio", metavar="CORPUS",
         help="a corpus folder, or people: the data sets that CMET_DATA holds (default: the built-in synthetic studio)")
     add("-o", "--out", metavar="OUT", required=True, help="the .safetensors to write")
-    add("--encoder", default="whisper", metavar="E", help="people: whisper or emotion2vec-large (default whisper)")
+    add("--encoder", metavar="E", help="people: whisper or emotion2vec-large (default whisper)")
     add("--mapper", default="transformer", metavar="M", help=Listed("one of {} (default transformer)", "cmet.mappers.registry:MAPPERS"))
     add("--set", nargs="+", metavar="K=V", help="settings of the mapper, its network or its training: steps=2000")
     add("--seed", type=whole("--seed", 0, ENDLESS["seed"]), default=0, help="of all random draws (default 0)")

@@ -57,7 +57,7 @@ def test_the_command_as_a_module(module):
     run = lambda *argv: subprocess.run([sys.executable, "-m", module, *argv], capture_output=True, text=True, timeout=300)
     assert run("--version").stdout.startswith("cmet ") and run("edit", "--help").stdout.startswith("usage: cmet edit")
     bad = run("audit", "nowhere")
-    assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and bad.stderr.startswith("cmet: no folder")
+    assert bad.returncode == 2 and bad.stderr.count("\n") == 1 and bad.stderr.startswith("cmet: 'nowhere' is no folder")
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["audit", "d"], ["assets", "list"], ["edit", "--help"]])

@@ -129,6 +129,14 @@ def test_a_folder_that_anything_fits_is_doubted(tmp_path, path, said):
     with pytest.raises(CmetError, match=said): detect_layout(tmp_path)
 
 
+def test_a_folder_too_deep_down_says_the_way_up(tmp_path):
+    from cmet.corpus.audit import audit
+    touch(tmp_path, "mine/ann/happy/a.wav", "Speech/Actor_01/03-01-02-02-02-01-01.wav")
+    for inside, above in ("mine/ann", "mine"), ("Speech/Actor_01", "Speech"):
+        with pytest.raises(CmetError, match=f"no clips in .*: go up to '.*{above}'$"): audit(tmp_path/inside)
+    with pytest.raises(CmetError, match="a.wav' is no folder: give the folder of the data set"): audit(tmp_path/"mine/ann/happy/a.wav")
+
+
 def test_emotions_of_ones_own_are_said_aloud(tmp_path, recwarn):
     touch(tmp_path, "ann/happy/a.wav", "ann/bored/a.wav")
     assert detect_layout(tmp_path) == "folder" and not recwarn.list

@@ -130,10 +130,13 @@ def test_killed_at_random_moments(inputs, once, tmp_path, job, two):
     while kills < most:
         shutil.rmtree(tmp_path/"cache", ignore_errors=True)
         jobs = [start(job, folder, tmp_path/"cache") for _ in range(1 + two)]
-        moment = time.monotonic() + luck.uniform(.3, 1)*seconds*(1 + .7*two)
+        begun = time.monotonic()
+        moment = begun + luck.uniform(.3, 1)*seconds*(1 + .7*two)
         while time.monotonic() < moment and any(j.poll() is None for j in jobs): time.sleep(.002)
         for j in jobs: j.send_signal(signal.SIGKILL)
-        kills += any(code == -signal.SIGKILL for code, _ in [ended(j) for j in jobs])
+        done = time.monotonic() - begun
+        if any(code == -signal.SIGKILL for code, _ in [ended(j) for j in jobs]): kills += 1
+        else: seconds = min(seconds, done)  # it was measured on a busier machine: at that pace no kill would ever come in time
         assert mine(folder) == before and agree(folder)
         if job != "edit" and whole(job, folder) and kills < most:  # it was done: begin anew
             fresh(inputs, folder, job); rounds += 1

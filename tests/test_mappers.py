@@ -195,7 +195,7 @@ def test_a_transformer_killed_half_way_goes_on(tmp_path):
 
 @pytest.mark.parametrize("name, settings, word", [
     ("label", ["speed=3"], "no setting 'speed'"), ("transformer", ["steps"], "setting 'steps' has no value"),
-    ("transformer", ["seed=3"], "no setting"), ("rigde", [], "did you mean ridge")])
+    ("transformer", ["seed=3"], "no setting"), ("transformer", ["step=3"], "no setting 'step': did you mean steps"), ("rigde", [], "did you mean ridge")])
 def test_settings_that_do_not_exist(name, settings, word):
     with pytest.raises(CmetError, match=word): configured(name, settings)
 

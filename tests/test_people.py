@@ -225,6 +225,19 @@ def test_an_ear_for_few_numbers_is_kept_and_read_again(tmp_path):
     with pytest.raises(CmetError, match="ear has no setting 'foo'.*keep"): mapper("label", ear={"foo": 1})
 
 
+def test_an_emotion_of_one_person_is_named_and_may_be_left_out():
+    from cmet.corpus import concat, make_corpus
+    from cmet.corpus.people import talking_textbook
+    x, voice, emotion = toy()
+    clips = [dict(speaker=v, emotion=e, sentence=str(i)) for i, (v, e) in enumerate(zip(voice, emotion))]
+    both = concat(make_corpus([*clips, dict(clips[0], emotion="grumpy", sentence="g1"), dict(clips[0], emotion="grumpy", sentence="g2")],
+                              np.concatenate([x, x[:2]]), name="toy", encoder="toy", codec="mesh"), talking_textbook(), name="both")
+    with pytest.raises(CmetError, match=f"'grumpy' is in the speech of {clips[0]['speaker']} alone.*held_emotions=.'grumpy'."):
+        mapper("transformer", ear=True, across=True).fit(both)
+    made = mapper("transformer", ear=True, across=True, train=dict(held_emotions=["grumpy"], steps=2)).fit(both)
+    assert "grumpy" not in made.ear.names and set(made.ear.names) == set(emotion)
+
+
 def test_a_wish_that_only_takes_off_says_so(shipped):
     "0.5*happy - sad, and voices in which happiness ends: a face at rest hardly moves, and no trace of another emotion is promised."
     voices = bank(shipped)

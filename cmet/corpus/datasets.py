@@ -170,18 +170,17 @@ def _is_emotion(name:str) -> bool:
     try: return bool(canonical(name))
     except CmetError: return False
 
-def _below(root, paths) -> str|None:
-    "The folder inside that should have been named: the first in which something fits."
+def _near(root, paths) -> str|None:
+    "The way to the folder inside, or above, that should have been named: the first in which something fits."
     kinds = {name: [e for k, e in _patterns(name).items() if k != "rest"] for name in LAYOUTS}
-    for parts in (path.split("/") for path in paths[:1000]):
-        for k in range(1, len(parts) - 1):
+    for parts in ([root.resolve().name, *path.split("/")] for path in paths[:1000]):
+        for k in (*range(2, len(parts) - 1), 0):
             found = [(n, m) for n, some in kinds.items() for e in some if (m := e.fullmatch("/".join(parts[k:])))]
-            if any(n != "folder" or _is_emotion(m["emotion"]) for n, m in found): return root.joinpath(*parts[:k])
+            if any(n != "folder" or _is_emotion(m["emotion"]) for n, m in found): return f"go down to '{root.joinpath(*parts[1:k])}'" if k else f"go up to '{root.parent}'"
 
 def _nothing(root, otherwise:str) -> CmetError:
     "The error of a folder without clips."
-    inside = _below(Path(root), _paths(root))
-    return CmetError(f"no clips in '{root}'", f"go down to '{inside}'" if inside else otherwise)
+    return CmetError(f"no clips in '{root}'", _near(Path(root), _paths(root)) or otherwise)
 
 def _plausible(root, rows, unknown=None) -> None:  # rows: with speaker and emotion; unknown: a function of text
     "Folder names that anything fits must be emotions: what stands in their place is refused, or said aloud."
@@ -200,7 +199,7 @@ def read_layout(
     "The clips of a data set in one of the known layouts; an empty or missing folder raises `CmetError`."
     root = Path(root)
     expected = LAYOUTS.find(layout).example
-    if not root.is_dir(): raise CmetError(f"no folder '{root}'", "give the folder of the data set")
+    if not root.is_dir(): raise CmetError(f"'{root}' is no folder", "give the folder of the data set")
     if not (rows := _clips(root, layout, view)):
         raise _nothing(root, f"layout '{layout}' expects {expected}")
     say = lambda names, _: warnings.warn(f"taken as emotions, though the kit does not know them: {names}", stacklevel=4)
@@ -236,7 +235,7 @@ def detect_layout(
     root,  # folder of a data set
 ) -> str:  # a key of `LAYOUTS`; `CmetError` where none fits nearly all recordings, or two fit equally well
     "The layout that nearly all recordings of a folder fit."
-    if not Path(root).is_dir(): raise CmetError(f"no folder '{root}'", "give the folder of the data set")
+    if not Path(root).is_dir(): raise CmetError(f"'{root}' is no folder", "give the folder of the data set")
     plugins()  # a layout of one's own fits too
     fits, many, left = _fitting(_paths(root))
     if not any(many.values()): raise _nothing(root, f"make it like {Own.example}")

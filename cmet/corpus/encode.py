@@ -232,6 +232,7 @@ def encode_folder(
     if codec: _card(codec)  # one that does not exist is better noticed now than after hours
     layout = layout or detect_layout(root)
     table = read_layout(root, layout)[:limit].reset_index(drop=True)
+    if codec and not any(table["video"]): warnings.warn(f"no clip in '{root}' has a picture, so the corpus has no faces", stacklevel=2)
     make_folder(out.parent)
     with claimed(out):
         _, work, rejected = _places(out, force)  # again: nobody else is at it now

@@ -121,7 +121,7 @@ def check_corpus(
     for space, some in (("speech", corpus.has_speech), ("face", corpus.has_face)):
         values = np.asarray(getattr(corpus, space))
         if values.ndim != 2 or not values.shape[1] or not np.any(some):
-            raise CmetError(f"{name} has no {space}", "encode sound and pictures together: `cmet encode FOLDER -o OUT --codec mesh`")
+            raise CmetError(f"{name} has no {space}", "encode recordings and films together, of the same people or of others: `cmet encode FOLDER -o OUT --codec mesh`")
     parts = pools(corpus, "speech"), pools(corpus, "face")
     for space, p in zip(("speech", "face"), parts):
         if not np.isfinite(p.values).all(): raise CmetError(f"{name}: {space} not finite", "encode it again")

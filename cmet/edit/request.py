@@ -130,6 +130,7 @@ def fitted_mapper(
         from cmet.mappers.neural import official
         return official(), corpus
     kind = "transformer" if str(mapper) in ("auto", "studio") else str(mapper)
+    if kind not in MAPPERS and os.path.isfile(f"{kind}.safetensors"): raise CmetError(f"unknown mapper '{kind}'", f"did you mean {kind}.safetensors?")
     MAPPERS.find(kind, "auto", "studio", "cmet-official")  # a slip of the pen is told with all that may be said here
     return shipped(kind, corpus) or make_mapper(kind).fit(corpus), corpus
 

@@ -121,7 +121,7 @@ def find_clips(
 ) -> list:  # of Clip; `CmetError` where there is none
     "What there is to be scored in a folder."
     folder, sources = Path(folder), None
-    if not folder.is_dir(): raise CmetError(f"no folder '{folder}'", "name a folder of edited videos")
+    if not folder.is_dir(): raise CmetError(f"'{folder}' is no folder", "name a folder of edited videos")
     if source is not None:
         source = Path(source)
         if not source.exists():

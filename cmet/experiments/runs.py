@@ -264,6 +264,7 @@ def run_grid(
     with _alone(folder, plan.name, force):
         jobs = _jobs(plan, folder)
         todo, ids = _plan_work(jobs, folder, plan)
-        failed = _run_all(jobs, todo, plan.name, workers or os.cpu_count(), engine, progress)
+        try: failed = _run_all(jobs, todo, plan.name, workers or os.cpu_count(), engine, progress)
+        except KeyboardInterrupt: raise KeyboardInterrupt(f"'{folder}' keeps the runs that are finished, the same command goes on") from None
         report = _finish(plan, folder, jobs, failed)
     return Outcome(plan, folder, ids, len(todo), time.perf_counter() - start, report)

@@ -85,16 +85,17 @@ STRANGE = 1.8  # distance from known voices above which a sound may be no voice,
 
 def through_ear(m:Mapper, corpus) -> tuple:  # (Corpus, Pools, Pools)
     "Fit a mapper's ear and bank; the corpus as it is heard."
-    rows = np.flatnonzero(corpus.has_speech)
     voice, emotion = (corpus.clips[c].to_numpy().astype(str) for c in ("speaker", "emotion"))
+    held = (m.config.get("train") or {}).get("held_emotions", ())  # what a training is not to see, its ear does not hear
+    rows = np.flatnonzero(corpus.has_speech & ~np.isin(emotion, list(held)))
     calm = np.isin(voice, np.unique(voice[rows][emotion[rows] == "neutral"]))
     strange, rows = rows[~calm[rows]], rows[calm[rows]]  # voices without a neutral are only kept in the bank
     strange = strange[np.char.find(voice[strange], "#") < 0]
     x, voice, emotion = np.asarray(corpus.speech)[rows], voice[rows], emotion[rows]
     source = corpus.clips["source"].to_numpy().astype(str)[rows] if "source" in corpus.clips else None
     options = dict(m.config["ear"]) if isinstance(m.config["ear"], dict) else {}
-    ear = fit_ear(x, voice, emotion, source, **options)
     own, guessed, far, names = heard(x, voice, emotion, source, **options)
+    ear = fit_ear(x, voice, emotion, source, **options)
     m.config["strange"] = round(max(STRANGE, float(1.2*np.percentile(far, 95))), 2)
     calibrate(ear, (own, guessed), voice, emotion)
     m.config["heard"] = list(names)

@@ -229,12 +229,16 @@ def heard(
     if folds < 2: raise CmetError("an ear needs voices of several people", "add speech of others, or leave ear=true out")
     fold = {p: i % folds for i, p in enumerate(order)}
     part, own, out = np.array([fold[p] for p in person]), own_rest(x, voice, emotion), None
+    for e in set(emotion) - {*NOT_FELT}:  # each is to be heard in somebody whom the ear has not met
+        if len(set(part[emotion == e])) > 1: continue
+        who = sorted(set(person[emotion == e]))
+        raise CmetError(f"'{e}' is in the speech of {', '.join(who[:3])} alone, so no ear can be tried on it",
+                        f"add it for others, or leave the emotion out: held_emotions=['{e}']")
     far = np.zeros(len(x))
     for k in range(folds):
         here = part == k
         ear = fit_ear(x[~here], voice[~here], emotion[~here], source[~here], **options)
         if out is None: names, out = ear.names, np.zeros((2, len(x), len(ear.names)))
-        if ear.names != names: raise CmetError("an emotion is felt by too few voices", f"give each to at least {folds} people")
         out[:, here] = ear.hear(x[here] - own[here]), ear.hear(x[here] - ear.at_rest(x[here]))
         far[here] = ear.unlike(x[here])
     return *out, far, names

@@ -8,6 +8,7 @@ __all__ = ['MAPPERS', 'CARD', 'SHIPPED', 'mapper', 'load_mapper', 'configured', 
            'ProcrustesMapper', 'RidgeMapper', 'TransformerMapper', 'save_mapper']
 
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-002
+import difflib
 import inspect
 import json
 from pathlib import Path
@@ -78,7 +79,9 @@ def configured(
     options = {k: v for k, v in given.items() if v is not None}
     places = {k: where for where, names in made.places().items() for k in names if k not in given} | {"ear": None}
     for key, value in read_settings(settings).items():
-        if key not in places: raise CmetError(f"{name} has no setting '{key}'", f"write K=V with one of {', '.join(sorted(places))}")
+        if key not in places:
+            near = " or ".join(difflib.get_close_matches(key, places, n=2))
+            raise CmetError(f"{name} has no setting '{key}'", f"did you mean {near}? "*bool(near) + f"write K=V with one of {', '.join(sorted(places))}")
         (options if places[key] is None else options.setdefault(places[key], {}))[key] = value
     try: return mapper(name, **options)
     except TypeError as e: raise CmetError(f"settings of {name}: {e}", "correct or leave out that setting") from e
@@ -113,7 +116,7 @@ def fit_to_file(
     out,  # the .safetensors to write
     corpus="studio",  # a corpus folder, or "people": the data sets that CMET_DATA holds
     name:str="transformer", settings=(), seed:int=0, folder=None,  # as `configured` takes them
-    encoder:str="whisper",  # people: the ear
+    encoder:str|None=None,  # people: the ear, None for "whisper"; a corpus was heard when it was encoded
     force:bool=False,  # replace what is there
 ) -> Mapper:
     "Fit a mapper and save it; a training that was killed goes on."
@@ -122,12 +125,16 @@ def fit_to_file(
     out, people, work = check_output(out, force=force, ending=".safetensors"), str(corpus) == "people", f"{out}.part"
     if people and (settings or seed or folder):
         raise CmetError("'people' takes no --set, --seed or --folder", "leave them out, or give a corpus folder")
+    if encoder and not people: raise CmetError(f"--encoder {encoder} is for people", "a corpus keeps what its encoder heard: cmet encode --encoder")
     with claimed(out, new=not force):
         made = mapper(name) if people else configured(name, settings, seed, folder or work)
-        heard = people_corpus(encoder) if people else read_corpus(corpus)  # before anything is written
+        heard = people_corpus(encoder or "whisper") if people else read_corpus(corpus)  # before anything is written
         keeps = {"folder": work} if hasattr(made, "folder") and not folder else {}
         if keeps: own_folder(work)
-        try: made = made_from_people(encoder, name, heard, **keeps) if people else made.fit(heard)
+        try: made = made_from_people(encoder or "whisper", name, heard, **keeps) if people else made.fit(heard)
+        except KeyboardInterrupt:
+            if not any(Path(folder or work).glob("step-*")): raise
+            raise KeyboardInterrupt(f"'{folder or work}' keeps the last checkpoint, the same command goes on from it") from None
         except CmetError:
             if not folder and not any(Path(work).glob("step-*")): clear(work, r"step-\d{8}\.safetensors")
             raise
