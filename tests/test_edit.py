@@ -250,6 +250,25 @@ def test_folders_of_speech(tmp_path):
     assert [p.name for p in speech_files([tmp_path], "emotion2vec-large")] == ["a.flac", "b.wav", "c.npy"]
 
 
+def test_of_a_folder_what_cannot_be_heard_is_left_out(tmp_path, talk):
+    import shutil
+
+    from cmet.corpus.studio import demo_speech
+    mood = tmp_path/"mood"
+    mood.mkdir()
+    for path in demo_speech("angry")[:2]: shutil.copy(path, mood)
+    (mood/"broken.wav").write_bytes(b"no sound")
+    write_audio(mood/"silent.wav", np.zeros(16000, np.float32), 16000)
+    with pytest.warns(UserWarning, match="^2 of 4 recordings left out, the first: .*broken.wav' cannot be read as sound"):
+        out = edit_video(talk, tmp_path/"a.mp4", to=mood, progress=False)
+    heard = json.loads(out.with_suffix(".json").read_text())
+    assert "broken" not in json.dumps(heard["inputs"]) and "2 clips" not in str(heard.get("notes"))
+    with pytest.raises(CmetError, match="broken.wav"): edit_video(talk, tmp_path/"b.mp4", to=[mood, mood/"broken.wav"], progress=False)
+    for path in mood.glob("*.flac"): path.unlink()
+    with pytest.raises(CmetError, match="broken.wav"): edit_video(talk, tmp_path/"b.mp4", to=mood, progress=False)
+    assert not (tmp_path/"b.mp4").exists()
+
+
 def test_the_norm_is_told_in_the_unit_of_the_corpus(corpus, talk):
     speech = corpus.speech*np.r_[1e4, np.ones(87)].astype(np.float32)
     hertz = make_corpus(corpus.clips, speech, [corpus.face_of(i) for i in range(len(corpus))], encoder="egemaps")

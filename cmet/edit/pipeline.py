@@ -32,7 +32,7 @@ from ..io.files import atomic, check_file, check_output
 from ..io.media import open_video, write_video
 from ..io.pictures import in_a_row
 from ..io.sound import read_audio
-from .request import (Course, change, check_pair, check_request, chosen_codec, chosen_voice, is_saved, wanted_course,
+from .request import (Course, audible, change, check_pair, check_request, chosen_codec, chosen_voice, is_saved, wanted_course,
                           wanted_vector)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-005
@@ -186,6 +186,7 @@ class Request:
 
     def listen(self):
         "Hear the speech; every doubt becomes a warning."
+        for k, given in zip(("to", "frm"), self.voice[3:]): self.files[k] = self.files[k] and audible(self.encoder, self.files[k], given)
         (vector, curve), (to, frm) = self.words, (self.files[k] for k in ("to", "frm"))
         self.wish = wanted_course(curve, self.corpus) if curve is not None else \
             wanted_vector(self.mapper, self.corpus, self.encoder, to, frm, vector)
