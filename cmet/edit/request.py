@@ -86,7 +86,8 @@ def audible(
     for f in files:
         try: encoder.encode(f)  # kept, so that it is not heard twice
         except CmetError as e: lost[f] = e
-    if len(lost) == len(files) or {*given} & {*lost}: raise next(e for f, e in lost.items() if len(lost) == len(files) or f in given)
+    fatal = [f for f in lost if f in given or len(lost) == len(files)]
+    if fatal: raise lost[fatal[0]]
     if lost: warnings.warn(f"{len(lost)} of {len(files)} recordings left out, the first: {next(iter(lost.values())).cause}", stacklevel=2)
     return [f for f in files if f not in lost]
 

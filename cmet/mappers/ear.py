@@ -229,7 +229,7 @@ def heard(
     if folds < 2: raise CmetError("an ear needs voices of several people", "add speech of others, or leave ear=true out")
     fold = {p: i % folds for i, p in enumerate(order)}
     part, own, out = np.array([fold[p] for p in person]), own_rest(x, voice, emotion), None
-    for e in set(emotion) - {*NOT_FELT}:  # each is to be heard in somebody whom the ear has not met
+    for e in sorted({*emotion} - {*NOT_FELT}):  # each is to be heard in somebody whom the ear has not met
         if len(set(part[emotion == e])) > 1: continue
         who = sorted(set(person[emotion == e]))
         raise CmetError(f"'{e}' is in the speech of {', '.join(who[:3])} alone, so no ear can be tried on it",
