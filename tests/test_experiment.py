@@ -189,6 +189,55 @@ def test_line_ends_change_no_name(tmp_path, monkeypatch):
     assert names[0] == names[1]
 
 
+@pytest.mark.parametrize("template, given, said", [
+    ("train_eval", "mapper: [label, ridgee]", "unknown mapper 'ridgee': did you mean ridge?"),
+    ("train_eval", "corpus: ravdes", "no corpus 'ravdes': did you mean ravdess?"),
+    ("train_eval", "{corpus: nowhere, seed: [0, 1]}", "no corpus 'nowhere'"),
+    ("train_eval", "{encoder: [egemaps, comapre]}", "'comapre': did you mean compare?"),
+    ("train_eval", "{settings.penlty: [1, 2]}", "ridge has no setting 'penlty': did you mean penalty?"),
+    ("train_eval", "{mapper: [ridge, transformer], settings.penalty: 1}", "transformer has no setting 'penalty'"),
+    ("train_eval", "{mapper: transformer, settings.contrastive: [supcon, infonce]}", "contrastive = 'infonce' is not possible: use one of info_nce"),
+    ("train_eval", "{mapper: transformer, settings.window: 0}", "window = 0 is not possible"),
+    ("train_eval", "{shots: [all, al]}", "shots: 'al' is not possible"),
+    ("leave_one_out", "{emotion: [sad, hapy]}", "unknown emotion 'hapy': did you mean happy?"), ("leave_one_out", "{asked: clips}", "use mean or clip"),
+    ("edit_judge", "{speaker: F02}", "no built-in speech of 'F02'"), ("edit_judge", "{judge: [fer, facx]}", "'facx': did you mean facex?"),
+    ("edit_judge", "{mapper: rigde}", "unknown mapper 'rigde': did you mean ridge"),
+    ("extract", "{layout: meda}", "did you mean mead"), ("extract", "{codec: [mesh, mehs]}", "did you mean mesh"), ("extract", "{data: nowhere}", "no folder 'nowhere'")])
+def test_what_no_run_could_use_is_told_before_the_first(tmp_path, monkeypatch, capsys, template, given, said):
+    import cmet.experiments.runs as experiment
+    monkeypatch.setattr(experiment, "each", lambda *a: pytest.fail("a run was started"))
+    (tmp_path/"g.yaml").write_text(f"template: {template}.ipynb\nparameters: {given if given[0] == '{' else '{' + given + '}'}\n")
+    assert main(["run", str(tmp_path/"g.yaml"), "-o", str(tmp_path/"runs")]) == 2
+    wrong = capsys.readouterr().err
+    assert said in wrong and wrong.count("\n") == 1 and not (tmp_path/"runs").exists()
+
+
+def test_a_template_of_ones_own_checks_what_it_names_once(tmp_path):
+    notebook(tmp_path/"t.ipynb", "a = 0\nseed = 0\nout = None", "import builtins\nbuiltins.told.append(a)\nassert a < 2, 'too many'")
+    book = json.loads((tmp_path/"t.ipynb").read_text())
+    book["cells"][2]["metadata"]["tags"] = ["check"]
+    (tmp_path/"t.ipynb").write_text(json.dumps(book))
+    import builtins
+    builtins.told = told = []
+    try:
+        (tmp_path/"g.yaml").write_text("template: t.ipynb\nparameters: {a: [0, 1], seed: {from: 0, to: 9}}")
+        assert len(read_grid(tmp_path/"g.yaml").runs) == 20 and told == [0, 1]
+        with pytest.raises(CmetError, match=r"'t.ipynb' refuses \{'a': 2\} \(AssertionError: too many\)"): read_grid(tmp_path/"g.yaml", {"a": 2})
+    finally: del builtins.told
+
+
+@pytest.mark.parametrize("asked, said", [("measures: [drwa]", "no column 'drwa'): mend the grid's report, the runs are kept; did you mean draw?"), ("columns: sed", "did you mean seed"), ("rows: zzz", "there are run, template")])
+def test_a_column_that_no_run_has_is_told_after_the_first_and_costs_no_run(make, tmp_path, capsys, monkeypatch, asked, said):
+    import cmet.experiments.runs as experiment
+    seen, do = [], experiment.perform
+    monkeypatch.setattr(experiment, "perform", lambda job: seen.append(capsys.readouterr().err) or do(job))
+    report = {"rows": "a", "measures": "[draw]"} | dict([asked.split(": ")])
+    grid, out = make(f"parameters: {{a: [x, y, z]}}\nreport: {{{', '.join(f'{k}: {v}' for k, v in report.items())}}}"), tmp_path/"runs"
+    assert main(["run", str(grid), "-o", str(out)]) == 2
+    assert len(seen) == 3 and seen[0] == seen[2] == "" and said in seen[1] and seen[1].startswith("cmet: note: the report of 'small' cannot be made")
+    assert said in capsys.readouterr().err and len(done(out)) == 3 and not list(out.glob("report-*"))
+
+
 def test_no_file_no_yaml_no_template(tmp_path):
     for content in (None, "", "- 1", "about: x", "\0", "template: [1]"):
         if content is not None: (tmp_path/"g.yaml").write_text(content)

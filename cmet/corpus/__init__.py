@@ -17,6 +17,6 @@ __getattr__, __dir__, __all__ = public(__name__, {
     ".sampling": "hold_out speaker_folds",
     ".actors": "PROTOTYPES",
     ".studio": "SENTENCES demo_speech textbook",
-    ".named": "open_corpus",
+    ".named": "find_corpus open_corpus",
     ".people": "people_corpus",
 })

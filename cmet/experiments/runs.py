@@ -13,6 +13,7 @@ import math
 import os
 import re
 import shutil
+import sys
 import time
 import warnings
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import cmet
 from ..core import CmetError, builtin, silent
-from .grids import Grid, Template, read_grid, read_template
+from .grids import Grid, Template, check, read_grid, read_template
 from .kernels import own_kernel
 from ..io.claims import Taken, claimed, listed, owned
 from ..io.files import atomic, make_folder
@@ -194,24 +195,35 @@ def _plan_work(jobs, folder, plan) -> tuple:  # (jobs to do, names of all)
     return [j for j in jobs if j not in done], ids
 
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-019
-def _run_all(jobs, todo, name, workers, engine, progress) -> list:  # of (folder, error)
+def _checked_report(plan:Grid, folder:Path) -> tuple:  # (its template, all its parameters)
+    "The report, as far as the runs there are can tell that it will succeed."
+    book, parameters = plan.report
+    parameters |= dict(runs=str(folder)) | ({"grid": plan.name} if "grid" in parameters else {})
+    try: check(book, [parameters])
+    except CmetError as e:
+        raise CmetError(f"the report of '{plan.name}' cannot be made ({e.cause})", f"mend the grid's report, the runs are kept; {e.remedy}") from e
+    return book, parameters
+
+def _run_all(jobs, todo, plan, folder, workers, engine, progress) -> list:  # of (folder, error)
     "Execute with one bar; the errors."
     from tqdm import tqdm
-    failed, shown = [], None if progress else True  # None: where there is a terminal
-    with tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=name, unit="run", disable=shown) as bar:
+    failed, shown, untold = [], None if progress else True, plan.report and len(todo) > 1  # None: where there is a terminal
+    with tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=plan.name, unit="run", disable=shown) as bar:
         for k, error, crash in each(do_run, todo, workers, engine):
             if crash: write_json(make_folder(todo[k]["folder"])/"error.json", dict(error=str(crash)))
             if error or crash: failed.append((todo[k]["folder"], error or crash))
             bar.set_postfix_str(f"{len(failed)} failed" if failed else "", refresh=False)
             bar.update()
+            if untold and not (error or crash):
+                untold = False
+                try: _checked_report(plan, folder)
+                except CmetError as e: bar.write(f"cmet: note: {e}", file=sys.stderr)  # runs are worth having without it
     return failed
 
 def _write_report(plan:Grid, folder:Path, job:dict) -> Path:
     "Execute the report's notebook."
-    book, parameters = plan.report
-    place, name = folder/f"report-{plan.name}", {"grid": plan.name} if "grid" in parameters else {}
-    job = job | dict(template=str(book.path), digest=read_template(book.path).digest,
-                     folder=str(place.resolve()), parameters=parameters | dict(runs=str(folder)) | name)
+    (book, parameters), place = _checked_report(plan, folder), folder/f"report-{plan.name}"
+    job = job | dict(template=str(book.path), digest=read_template(book.path).digest, folder=str(place.resolve()), parameters=parameters)
     if not (error := perform(job)): return place/"notebook.ipynb"
     raise CmetError(f"the report of '{plan.name}' failed ({error})", f"see {place/'notebook.ipynb'}")
 
@@ -264,7 +276,7 @@ def run_grid(
     with _alone(folder, plan.name, force):
         jobs = _jobs(plan, folder)
         todo, ids = _plan_work(jobs, folder, plan)
-        try: failed = _run_all(jobs, todo, plan.name, workers or os.cpu_count(), engine, progress)
+        try: failed = _run_all(jobs, todo, plan, folder, workers or os.cpu_count(), engine, progress)
         except KeyboardInterrupt: raise KeyboardInterrupt(f"'{folder}' keeps the runs that are finished, the same command goes on") from None
         report = _finish(plan, folder, jobs, failed)
     return Outcome(plan, folder, ids, len(todo), time.perf_counter() - start, report)

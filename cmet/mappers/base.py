@@ -77,6 +77,7 @@ class Mapper:
         "The settings that words may name, by where each goes."
         return {None: [k for k, p in inspect.signature(cls.__init__).parameters.items() if p.kind is not p.VAR_KEYWORD][1:]}
 
+    def plan(self): "What a fit goes by; `CmetError` for settings that none could use."
     def save(self, path, force:bool=True) -> Path: return save_mapper(self, path, force)
     def check(self): check_state(self)
 

@@ -128,13 +128,13 @@ class TransformerMapper(Mapper):
         return {None: ["across"], "network": ["preset", *network], "train": train}
 
     def _sizes(self) -> Config:
-        "Sizes of the network, by the settings and the widths of the corpus."
-        (S, D), fields = self.inner, {"preset": "small"} | self.config["network"]
-        return preset(fields.pop("preset"), **fields | dict(speech=S, face=D))
+        "Sizes of the network, by the settings and the widths of the corpus, where one is known."
+        fields = {"preset": "small"} | self.config["network"]
+        if "widths" in self.config: fields |= dict(zip(("speech", "face"), self.inner))
+        return preset(fields.pop("preset"), **fields)
 
-    def _config(self, speech, face):
+    def plan(self, across:bool=False):
         from cmet.train.step import TrainConfig
-        across = across_speakers(speech, face, self.config["across"])
         own = dict(T=self._sizes().window, seed=self.config["seed"], across=across)
         return TrainConfig(**self.config["train"] | own)
 
@@ -163,7 +163,7 @@ class TransformerMapper(Mapper):
 
     def _fit(self, corpus, speech, face):
         from cmet.train.loop import fit
-        config, seen = self._config(speech, face), sys.stderr.isatty()
+        config, seen = self.plan(across_speakers(speech, face, self.config["across"])), sys.stderr.isatty()
         done = fit(self._network(), corpus, config, self.folder, progress=seen)
         parts = {f"net.{k}": x for k, x in done.model.state_dict().items()}
         parts |= {f"scale.{k}": x for k, x in done.scale._asdict().items()}

@@ -73,7 +73,7 @@ def configured(
     seed:int=0,
     folder=None,  # for the transformer's checkpoints
 ) -> Mapper:
-    "A mapper that is not fitted yet, from words; an unknown setting raises `CmetError`."
+    "A mapper that is not fitted yet, from words; a setting that it has not, or that cannot be, raises `CmetError`."
     made = type(mapper(name))
     given = {k: v for k, v in dict(seed=seed, folder=folder).items() if k in inspect.signature(made.__init__).parameters}
     options = {k: v for k, v in given.items() if v is not None}
@@ -83,8 +83,9 @@ def configured(
             near = " or ".join(difflib.get_close_matches(key, places, n=2))
             raise CmetError(f"{name} has no setting '{key}'", f"did you mean {near}? "*bool(near) + f"write K=V with one of {', '.join(sorted(places))}")
         (options if places[key] is None else options.setdefault(places[key], {}))[key] = value
-    try: return mapper(name, **options)
+    try: (made := mapper(name, **options)).plan()
     except TypeError as e: raise CmetError(f"settings of {name}: {e}", "correct or leave out that setting") from e
+    return made
 
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-013
 CARD = dict(
