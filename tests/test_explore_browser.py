@@ -107,7 +107,7 @@ def browser(profile, width=1500, height=950, flags=()):
 
 SHOWS = "() => document.querySelector('.cmet-after canvas')?.jpeg && document.querySelector('.cmet-fact')"
 # A camera's first pictures are black; who looks at its preview waits for oneself.
-LIT = """() => { const v = document.querySelector('.cmet-sees video'), page = new OffscreenCanvas(8, 8).getContext('2d');
+LIT = """() => { const v = document.querySelector('.cmet-sets video'), page = new OffscreenCanvas(8, 8).getContext('2d');
     if (!v?.videoWidth) return false;
     page.drawImage(v, 0, 0, 8, 8); return page.getImageData(4, 4, 1, 1).data[0] > 60 }"""
 STANDS = """() => [...document.querySelectorAll('.jupyter-widgets-error-widget')].map(e => e.click()) && ({prompts: [...document.querySelectorAll('.jp-InputPrompt')].map(p => p.innerText),
@@ -166,7 +166,7 @@ def settled(page, seconds=1.):
 
 def drawn(page, wish):
     "The picture of a wish. The code below it names what was drawn last, also where a busy machine was still for longer than `settled` waits."
-    wait(page, lambda: wish() in page.locator(".cmet-out").inner_text())
+    wait(page, lambda: wish() in page.locator(".cmet-code").inner_text())
     return settled(page)
 
 
@@ -267,6 +267,7 @@ def render(page, folder):
     seconds, moved, wide = page.locator(".cmet video").evaluate("""async v => { v.muted = true; await v.play();
         await new Promise(done => setTimeout(done, 700)); v.pause(); return [v.duration, v.currentTime, v.videoWidth] }""")
     assert abs(seconds - 138/25) < .1 and moved > .1 and wide == 256, "it plays in place"
+    assert in_sight(page, page.locator(".cmet-out video"))
     page.get_by_role("button", name="Render video").click()
     page.get_by_role("button", name="Cancel").click()
     page.locator(".cmet .cmet-note", has_text="cancelled").wait_for()
@@ -275,21 +276,46 @@ def render(page, folder):
 
 def copy(page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    page.locator(".cmet-out .cmet-copy").click()
-    wait(page, lambda: page.locator(".cmet-out .cmet-copy").inner_text() == "copied")
+    page.locator(".cmet-code .cmet-copy").click()
+    wait(page, lambda: page.locator(".cmet-code .cmet-copy").inner_text() == "copied")
     text = page.evaluate("() => navigator.clipboard.readText()")
     assert re.search(r"^from cmet.edit import edit_video$", text, re.M) and len(text.strip().splitlines()) == 3
     compile(text, "copied", "exec")
 
 
-def chart(page):
-    "Pixels of the map, [n, 3]."
+def pixels(part):
+    "What is seen of a part of the page, int [H, W, 3]."
     import io
 
     import numpy as np
     from PIL import Image
-    page.locator(".cmet-chart").scroll_into_view_if_needed()
-    return np.asarray(Image.open(io.BytesIO(page.locator(".cmet-chart").screenshot())).convert("RGB")).reshape(-1, 3).astype(int)
+    part.scroll_into_view_if_needed()
+    return np.asarray(Image.open(io.BytesIO(part.screenshot())).convert("RGB")).astype(int)
+
+
+def chart(page): return pixels(page.locator(".cmet-chart")).reshape(-1, 3)
+def coloured(page): return (chart(page).max(1) - chart(page).min(1) > 60).mean() > .005
+def in_sight(page, part): return (b := part.bounding_box())["y"] >= 0 and b["y"] + b["height"] <= page.viewport_size["height"] + 1
+
+
+def look_at_first(page):
+    "The face's shadow lay on the line's frame, and the button for which one comes stood below what a window shows."
+    frame = pixels(box(page))[-1]
+    assert (abs(frame[8:-8] - frame[8]).max() < 8), "the frame is whole"
+    assert in_sight(page, page.get_by_role("button", name="Render video"))
+
+
+def change_the_theme(page, kind):
+    "While the page is open: by the system, or in JupyterLab's menu, which hid all for a moment and left an empty map."
+    if kind == "voila": page.emulate_media(color_scheme="dark")
+    else:
+        page.get_by_text("Settings", exact=True).first.click()
+        page.get_by_text("Theme", exact=True).first.hover()
+        page.get_by_text("JupyterLab Dark", exact=True).first.click()
+    wait(page, lambda: chart(page).mean() < 128)
+    time.sleep(1)
+    see_the_dark(page)
+    assert coloured(page)
 
 
 def end_of(page, *names): return [float(page.locator(".cmet-chart svg > *").nth("xc".index(names[0][0])).get_attribute(n)) for n in names]
@@ -297,8 +323,7 @@ def end_of(page, *names): return [float(page.locator(".cmet-chart svg > *").nth(
 
 def see_a_map(page):
     "Dots in several colours; one is read where the pointer rests; the arrow follows a slider; keys and wheel zoom."
-    pixels = chart(page)
-    assert (pixels.max(1) - pixels.min(1) > 60).mean() > .005
+    assert coloured(page)
     box_ = page.locator(".cmet-chart").bounding_box()
     x, y = end_of(page, "x1", "y1")
     page.mouse.move(box_["x"] + x + 2, box_["y"] + y)
@@ -328,6 +353,7 @@ def test_a_journey(kind, tmp_path):
         opened(page, kind, url)
         time.sleep(1)
         shoot(page, f"{kind}_light")
+        look_at_first(page)
         see_a_map(page)
         move_a_slider(page)
         drag(page)
@@ -338,6 +364,7 @@ def test_a_journey(kind, tmp_path):
         render(page, tmp_path)
         copy(page)
         shoot(page, f"{kind}_done")
+        change_the_theme(page, kind)
         if kind == "voila": on_a_phone(page)
 
 
@@ -365,9 +392,9 @@ def bring(page, button, *paths):
 def see_oneself(page):
     from playwright.sync_api import TimeoutError
     for again in range(4):  # words that come under the hand move this button away, too
-        if not page.locator(".cmet-sees video").count(): page.get_by_role("button", name="camera").click()
+        if not page.locator(".cmet-sets video").count(): page.get_by_role("button", name="camera").click()
         try:
-            page.locator(".cmet-sees video").first.scroll_into_view_if_needed(timeout=25_000)  # out of sight a browser may not play it
+            page.locator(".cmet-sets video").first.scroll_into_view_if_needed(timeout=25_000)  # out of sight a browser may not play it
             return page.wait_for_function(LIT, timeout=25_000)
         except TimeoutError:
             if again == 3: raise
@@ -422,7 +449,7 @@ def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
         wait(page, lambda: settled(page) == mixed)
         (tmp_path/"broken.flac").write_bytes(b"no sound")
         bring(page, "add sound files", tmp_path/"broken.flac")
-        page.locator(".cmet-sees .cmet-bad[role=alert]", has_text="broken.flac").wait_for()
+        page.locator(".cmet-out .cmet-bad[role=alert]", has_text="broken.flac").wait_for()
         assert settled(page) == mixed and value(page, "happy") == .5 and slider(page, "broken").count() == 0
         wide = Image.new("RGB", (1200, 700), (90, 110, 90))
         wide.paste(Image.fromarray(next(iter(open_video(builtin("portrait.mp4")).frames()))).resize((512, 512)), (500, 100))
@@ -440,9 +467,9 @@ def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
         assert box(page).input_value() == "my_voice" and list((tmp_path/"files"/"uploads").glob("my_voice.*"))
         see_oneself(page)
         page.get_by_role("button", name="take the picture").click()
-        page.locator(".cmet-sees .widget-dropdown option", has_text="camera.jpg").wait_for(state="attached")
+        page.locator(".cmet-sets .widget-dropdown option", has_text="camera.jpg").wait_for(state="attached")
         page.wait_for_function("() => document.querySelector('.cmet-after canvas').width == 480")
-        assert not page.locator(".cmet-sees video").count() and list((tmp_path/"files"/"uploads").glob("camera*.jpg")), "the camera is let go"
+        assert not page.locator(".cmet-sets video").count() and list((tmp_path/"files"/"uploads").glob("camera*.jpg")), "the camera is let go"
         for width in (800, 400):
             page.set_viewport_size(dict(width=width, height=900))
             time.sleep(1)
@@ -454,7 +481,7 @@ SEEN = """() => {
     const text = q => document.querySelector('.cmet ' + q)?.innerText || '', number = t => parseFloat(t.replace('−', '-'));
     const field = n => [...document.querySelectorAll('.cmet .widget-dropdown')].find(d => d.innerText.startsWith(n)).querySelector('select').value;
     return {box: document.querySelector('.cmet .widget-text input').value, alert: text('.cmet-bad[role=alert]'), preset: text('.cmet-sets code'),
-        code: text('.cmet-out pre'), face: field('face'), mapper: field('mapper'), wrong: !!document.querySelector('.cmet .cmet-wrong'),
+        code: text('.cmet-code pre'), face: field('face'), mapper: field('mapper'), wrong: !!document.querySelector('.cmet .cmet-wrong'),
         numbers: Object.fromEntries([...document.querySelectorAll('.cmet .widget-slider')].map(s =>
             [s.querySelector('label').innerText, number(s.querySelector('.widget-readout').innerText)]))} }"""
 

@@ -21,11 +21,11 @@ from ..core import CmetError
 from ..edit.caution import BELOW, listened
 from .export import Cancelled, make, new_name
 from .map import Map
-from .panels import Output, Parts, Presets, Settings, Voices, code
+from .panels import Output, Page, Parts, Presets, Settings, Voices, code
 from .preview import PORTRAIT, Scene, View, Wish
 from .upload import Uploads, example_faces
 from .voices import balanced, preset, read_preset, read_weights, spell, voice_name
-from .widgets import STYLE, Bars, Emotions, Faces, Names, heading, note, tell
+from .widgets import STYLE, Bars, Emotions, Faces, heading, note, tell
 from .worker import Latest
 from ..face.action_units import AUS
 from ..face.regions import both_sides, told_regions
@@ -273,15 +273,15 @@ def layout(e:Explorer) -> w.Widget:
         return made
     head = lambda title: w.HTML(heading(title))
     s, moment = e.settings, w.VBox([e.settings.frame], layout=w.Layout(flex="1 1 auto", min_width="0"))
-    parts = [part("sets", head("Emotions"), e.emotions.widget, s.strength, e.parts.widget, e.presets.widget,
+    parts = [part("sets", head("Face"), s.face, head("Emotions"), e.emotions.widget, s.strength, e.parts.widget, e.presets.widget,
                   head("Voices of your own"), e.voices.widget, e.emotions.voices, e.voices.line, head("By what"), s.widget),
-             part("face", head("Face"), e.faces.widget),
-             part("sees", w.HBox([s.play, moment]), e.line, e.words, s.face),
+             part("face", head("Result"), e.faces.widget),
+             part("out", w.HBox([s.play, moment]), e.output.widget, e.line, e.output.line, e.output.film),
+             part("sees", e.words), part("code", head("The same in Python"), e.output.code),
              part("map", head("Map of voices"), e.map.widget),
-             part("meant", e.bars.head, e.bars.widget),
-             part("out", head("Take away"), e.output.widget)]
+             part("meant", e.bars.head, e.bars.widget)]
     grid = w.Box(parts)
     grid.add_class("cmet-page")
-    page = w.VBox([w.HTML(STYLE), Names(), e.emotions.box, e.emotions.line, grid], layout=w.Layout(padding="4px 10px"))
+    page = w.VBox([w.HTML(STYLE), Page(), e.emotions.box, e.emotions.line, grid], layout=w.Layout(padding="4px 10px"))
     page.add_class("cmet")
     return page

@@ -30,7 +30,7 @@ function render({model, el}) {
     const [x1, y1] = at([0, 0]), [x2, y2] = at(model.get("tip"));
     set(line, {x1, y1, x2, y2}); set(tip, {cx: x2, cy: y2}); sheet.setAttribute("aria-label", model.get("says")) };
   const draw = () => {
-    const r = devicePixelRatio; [W, H] = [box.clientWidth, box.clientHeight]; [canvas.width, canvas.height] = [W*r, H*r]; ink.scale(r, r);
+    const r = devicePixelRatio; [canvas.width, canvas.height] = [W*r, H*r]; ink.scale(r, r);
     ink.strokeStyle = "#888"; ink.lineWidth = .6;
     for (const [x, y, colour, size] of model.get("dots")) {
       ink.beginPath(); ink.arc(...at([x, y]), size, 0, 7); ink.globalAlpha = .75; ink.fillStyle = colour; ink.fill(); ink.globalAlpha = 1; ink.stroke() }
@@ -52,7 +52,8 @@ function render({model, el}) {
   const keys = {"+": () => zoom(1.3), "-": () => zoom(1/1.3), "0": () => zoom(0), ArrowLeft: () => pull(20, 0), ArrowRight: () => pull(-20, 0),
     ArrowUp: () => pull(0, 20), ArrowDown: () => pull(0, -20)};
   box.onkeydown = e => { if (keys[e.key]) { e.preventDefault(); e.stopPropagation(); keys[e.key]() } };
-  const watch = new ResizeObserver(soon); watch.observe(box);
+  const watch = new ResizeObserver(([e]) => { [W, H] = [e.contentRect.width, e.contentRect.height]; soon() });  // what it told last: JupyterLab hides all
+  watch.observe(box);  // for a moment as its theme changes, says nothing of it, and a map of no size was drawn
   model.on("change:dots change:reach", soon); model.on("change:tip change:says", arrow);
   return () => { watch.disconnect(); model.off("change:dots change:reach", soon); model.off("change:tip change:says", arrow) };
 }

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['COPY', 'GIVEN', 'KINDS', 'LARGEST', 'titles', 'Settings', 'Parts', 'copyable', 'Presets', 'Voices', 'link', 'code',
-           'Output']
+           'Output', 'Page']
 
 # %% ../../nbs/95_explorer/50_panels.ipynb #50_panels-002
 import base64
@@ -12,6 +12,7 @@ from contextlib import nullcontext
 from html import escape
 from pathlib import Path
 
+import anywidget
 import ipywidgets as w
 
 from .preview import PORTRAIT, Wish
@@ -202,15 +203,16 @@ class Output:
         self.line, self.code, self.film = w.HTML(), w.HTML(), w.VBox()
         for k, b in self.buttons.items(): b.on_click(lambda _, k=k: self.pressed(k))
         self.cancel.on_click(lambda _: self.stop())
-        row = w.Box(list(self.buttons.values()))
-        row.add_class("cmet-row")
-        self.making = w.HBox([self.bar, self.cancel], layout=w.Layout(display="none"))
-        self.widget = w.VBox([row, self.making, self.film, self.line, self.code])
+        self.row = w.Box(list(self.buttons.values()))
+        self.row.add_class("cmet-row")
+        self.making = w.HBox([self.bar, self.cancel], layout=w.Layout(display="none"))  # in the row's place
+        self.widget = w.VBox([self.row, self.making])
 
     def busy(self, on:bool) -> None:
         "While something is made, nothing else can be asked for but to stop."
         for b in self.buttons.values(): b.disabled = on
-        self.cancel.disabled, self.making.layout.display = not on, None if on else "none"
+        self.cancel.disabled = not on
+        self.row.layout.display, self.making.layout.display = ("none", None) if on else (None, "none")
         if on: self.bar.value, self.line.value, self.film.children = 0, "", ()
 
     def progress(self, share:float, text:str) -> None: self.bar.value, self.bar.tooltip = share, text
@@ -222,3 +224,32 @@ class Output:
             self.film.children = [w.Video(value=Path(path).read_bytes(), format="mp4", autoplay=False, loop=False)]
 
     def show_code(self, text:str) -> None: self.code.value = copyable(text)
+
+# %% ../../nbs/95_explorer/50_panels.ipynb #names-class
+class Page(anywidget.AnyWidget):
+    "Names for screen readers, dark where the system is, and what was made comes into sight."
+    _esm = """
+export default { render({el}) {
+  let film = null;
+  const name = (e, text) => e && text && e.getAttribute("aria-label") != text && e.setAttribute("aria-label", text);
+  const all = page => {
+    for (const s of page.querySelectorAll(".widget-slider")) {
+      const text = s.querySelector("label")?.textContent;
+      name(s.querySelector("[role=slider]"), text); name(s.querySelector(".widget-readout"), `${text}, as a number`);
+    }
+    page.querySelectorAll(".widget-play button").forEach((b, k) => name(b, ["play or pause", "stop", "repeat"][k]));
+    for (const b of page.querySelectorAll(".progress")) { b.setAttribute("role", "progressbar"); name(b, "how much is made") }
+    const made = page.querySelector(".cmet-out video");  // what somebody waited for comes into sight
+    if (made && made != film) made.onloadedmetadata = () => made.scrollIntoView({block: "nearest"});
+    film = made;
+  };
+  const begin = () => {
+    const page = el.closest(".cmet"), light = document.querySelector("link[href*='/theme-light.css']");
+    if (!page) return requestAnimationFrame(begin);
+    all(page); new MutationObserver(() => all(page)).observe(page, {childList: true, subtree: true});
+    if (!light) return;  // JupyterLab sees to its own theme; Voilà's page has one for all
+    const dark = Object.assign(light.cloneNode(), {href: light.href.replace(/light.css.*/, "dark.css"), media: "(prefers-color-scheme: dark)"});
+    light.after(dark);
+  };
+  el.style.display = "none"; begin();
+} }"""

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEP', 'FINE', 'WIDE', 'LEFT', 'PLAIN', 'OWN', 'COMPARE', 'OTHER', 'STYLE', 'note', 'heading', 'tell', 'Quiet',
            'Whole', 'Number', 'Moment', 'Choice', 'Line', 'grain', 'in_steps', 'turn_to', 'tint', 'Emotions', 'jpeg',
-           'Picture', 'Faces', 'bars', 'Bars', 'Names']
+           'Picture', 'Faces', 'bars', 'Bars']
 
 # %% ../../nbs/95_explorer/40_widgets.ipynb #40_widgets-002
 import threading
@@ -136,7 +136,9 @@ class Emotions:
     def _row(self, name):
         gone = w.Button(icon="trash", tooltip=f"remove the voice {name}", layout=w.Layout(width="36px"))
         gone.on_click(lambda _: self.drop(name))
-        return w.Box([w.Box([self.sliders[name]], layout=w.Layout(flex="1 1 auto", display="grid", min_width="0")), gone])
+        row = w.Box([w.Box([self.sliders[name]], layout=w.Layout(flex="1 1 auto", display="grid", min_width="0")), gone])
+        row.add_class("cmet-own")
+        return row
 
     def _typed(self, change):
         if not self.quiet: self.read(self.box.value)
@@ -221,27 +223,6 @@ class Bars:
         self.head.value = heading(f"What moves ({what}, −{most:g} to {most:g})")
         self.widget.value = bars(change, names, most)
 
-# %% ../../nbs/95_explorer/40_widgets.ipynb #names-class
-class Names(anywidget.AnyWidget):
-    "Gives sliders and buttons of a page the names that screen readers say."
-    _esm = """
-export default { render({el}) {
-  const name = (e, text) => e && text && e.getAttribute("aria-label") != text && e.setAttribute("aria-label", text);
-  const all = page => {
-    for (const s of page.querySelectorAll(".widget-slider")) {
-      const text = s.querySelector("label")?.textContent;
-      name(s.querySelector("[role=slider]"), text); name(s.querySelector(".widget-readout"), `${text}, as a number`);
-    }
-    page.querySelectorAll(".widget-play button").forEach((b, k) => name(b, ["play or pause", "stop", "repeat"][k]));
-  };
-  const begin = () => {
-    const page = el.closest(".cmet");
-    if (!page) return requestAnimationFrame(begin);
-    all(page); new MutationObserver(() => all(page)).observe(page, {childList: true, subtree: true});
-  };
-  el.style.display = "none"; begin();
-} }"""
-
 # %% ../../nbs/95_explorer/40_widgets.ipynb #40_widgets-020
 STYLE = """<style>
 .cmet { container-type: inline-size; color: var(--jp-ui-font-color1, #222); font-size: 14px; }
@@ -249,23 +230,24 @@ STYLE = """<style>
 .cmet .widget-html-content { line-height: 1.4; } .cmet .widget-slider > .widget-readout { min-width: 52px; }
 .cmet, .cmet-page { overflow: visible; }
 .cmet-page { display: flex; flex-direction: column; gap: 8px 24px; }
-.cmet-face { order: -1; position: sticky; top: 0; z-index: 2; background: var(--jp-layout-color0, #fff); box-shadow: 0 -12px var(--jp-layout-color0, #fff); }
+.cmet-face, .cmet-out { order: -1; } .cmet-code { order: 1; } [data-voila] .cmet { --paper: var(--jp-layout-color1, #fff); }
+.cmet-face { position: sticky; top: -12px; padding-top: 12px; z-index: 2; background: var(--paper, var(--jp-layout-color0, #fff)); }
 @media (max-width: 700px) { :is(.jp-OutputArea, .jp-OutputArea-child, .jp-OutputArea-output):has(.cmet) { overflow: clip; } }
-@container (max-width: 639px) { .cmet-face .cmet-head { display: none; } .cmet-face .cmet-faces { width: min(100%, 46vh); margin: 0 auto; } }
-@container (min-width: 640px) { .cmet-page { display: grid; grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto 1fr auto;
-  grid-template-areas: "sets face" "sets sees" "map bars" "out out"; } .cmet-face { position: static; order: 0; } }
+@container (max-width: 639px) { .cmet-face .cmet-head { display: none; } .cmet-face .cmet-faces { width: min(100%, 46vh); } }
+@container (min-width: 640px) { .cmet-page { display: grid; grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto auto auto 1fr auto;
+  grid-template-areas: "sets face" "sets out" "sets sees" "sets code" "map bars"; } .cmet-face { position: static; padding: 0; } }
 @container (min-width: 1100px) { .cmet-page { grid-template-columns: minmax(0, 3fr) minmax(512px, 5fr) minmax(0, 3.3fr);
-  grid-template-rows: auto auto auto 1fr;
-  grid-template-areas: "sets face map" "sets face bars" "sets sees bars" "sets out bars"; } }
+  grid-template-rows: auto auto auto auto 1fr;
+  grid-template-areas: "sets face map" "sets face bars" "sets out bars" "sets sees bars" "sets code bars"; } }
 .cmet-sets { grid-area: sets; } .cmet-face { grid-area: face; } .cmet-sees { grid-area: sees; } .cmet-map { grid-area: map; }
-.cmet-meant { grid-area: bars; } .cmet-out { grid-area: out; }
+.cmet-meant { grid-area: bars; } .cmet-out { grid-area: out; } .cmet-code { grid-area: code; }
 .cmet-head { font-weight: 600; margin: 2px 0; font-size: 15px; border-bottom: 1px solid var(--jp-border-color1, #bbb); }
 .cmet-note, .cmet-fact { padding: 2px 0; }
 .cmet-bad { padding: 4px 8px; margin: 2px 0; border-left: 4px solid #D55E00; background: var(--jp-layout-color2, #eee); }
 .cmet .widget-dropdown > select { --ink: var(--jp-ui-font-color1, #222); background-position: calc(100% - 12px), calc(100% - 6px);
   background-size: 6px 6px; background-image: linear-gradient(45deg, #0000 50%, var(--ink) 0), linear-gradient(135deg, var(--ink) 50%, #0000 0); }
 .cmet-wrong input { border: 2px solid #D55E00 !important; }
-.cmet-faces { display: grid; position: relative; max-width: min(760px, 75vh); overflow: hidden; border-radius: 6px; --cut: 4%; }
+.cmet-faces { display: grid; position: relative; width: 100%; max-width: min(760px, 60vh); margin: 0 auto; overflow: hidden; border-radius: 6px; --cut: 4%; }
 .cmet-faces > * { grid-area: 1 / 1; margin: 0; width: 100%; height: 100%; }
 .cmet-faces { contain: content; } .cmet-faces canvas { display: block; width: 100%; aspect-ratio: 1; object-fit: cover; }
 .cmet-faces .cmet-after { clip-path: inset(0 0 0 var(--cut)); }
@@ -278,10 +260,11 @@ STYLE = """<style>
   background: #0009; pointer-events: none; }
 .cmet-faces i:nth-of-type(1) { right: calc(100% - var(--cut) + 8px); opacity: calc((var(--cut) - 28%)*99); } .cmet-faces i:nth-of-type(2) { left: calc(var(--cut) + 12px); }
 .cmet-faces:has(input:focus-visible) { outline: 3px solid #56B4E9; }
-.cmet video { width: 100%; max-width: min(760px, 75vh); border-radius: 6px; }
-.cmet .cmet-download { display: inline-block; width: auto; padding: 0 12px; text-decoration: none; color: #fff; background: #1565c0; }
+.cmet video { width: 100%; max-width: min(760px, 60vh); margin: 0 auto; border-radius: 6px; }
+.cmet-saved { display: flex; flex-wrap: wrap; gap: 4px; align-items: center; } .cmet .cmet-download { display: inline-block; width: auto; padding: 0 12px; text-decoration: none; color: #fff; background: #1565c0; }
 .cmet-row { display: flex; flex-flow: row wrap; gap: 4px; align-items: center; overflow: visible; margin: 2px; }
-.cmet-row > * { margin: 0; } .cmet-row code { padding: 0 6px; overflow-wrap: anywhere; }
+.cmet-row > * { margin: 0; } .cmet-row code { padding: 0 6px; overflow-wrap: anywhere; } .cmet-row .widget-html-content { display: flex; align-items: center; } .cmet-row button { flex: none; }
+.cmet-own .widget-slider { flex-wrap: wrap; height: auto; } .cmet-own .widget-slider > .widget-label { flex: 1 0 100%; text-align: left; }
 .cmet-key { display: inline-block; margin-right: 12px; white-space: nowrap; }
 .cmet-key::before { content: "●"; color: var(--dot); margin-right: 4px; -webkit-text-stroke: .5px var(--jp-ui-font-color2, #777); }
 .cmet :is(input, select, button, [tabindex]):focus-visible { outline: 3px solid #56B4E9; outline-offset: 1px; }
