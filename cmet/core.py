@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BASIC', 'EMOTIONS', 'EXTENDED', 'ALIASES', 'visible', 'CmetError', 'canonical', 'rng', 'device', 'fast_bf16',
-           'tiled_bf16', 'data_folder', 'builtin', 'find_data', 'cache_dir', 'silent', 'sha256', 'public', 'plugins',
-           'Registry']
+           'tiled_bf16', 'data_folder', 'builtin', 'find_data', 'data_set', 'cache_dir', 'silent', 'sha256', 'public',
+           'plugins', 'Registry']
 
 # %% ../nbs/00_core.ipynb #00_core-002
 import difflib
@@ -110,6 +110,15 @@ def find_data(
     root = os.environ.get("CMET_DATA")
     path = Path(root)/name if root else None
     return path if path is not None and path.exists() else None
+
+def data_set(
+    given,  # a folder, or a data set's plain name, e.g. "ravdess"
+) -> Path:  # `CmetError` where there is no such folder
+    "The folder of a data set; a plain name is also looked for under the folder that `CMET_DATA` names."
+    plain = Path(given).name == str(given)
+    if Path(given).is_dir(): return Path(given)
+    if plain and (found := find_data(given)) is not None and found.is_dir(): return found
+    raise CmetError(f"'{given}' is no folder", "give the folder of the data set" + ", or set CMET_DATA to the folder that holds it"*plain)
 
 def cache_dir() -> Path:
     "Folder for what can be fetched or computed again: `CMET_CACHE`, or `cmet` in the user's cache folder."

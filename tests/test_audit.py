@@ -6,17 +6,21 @@ import numpy as np
 import pytest
 import soundfile
 
+from cmet.cli import main
 from cmet.core import CmetError, builtin, find_data
 from cmet.corpus.audit import EXPECTED, audit, report
 from cmet.corpus.datasets import LAYOUTS, read_layout
 from cmet.io.media import read_video, write_video
 
+RATE = soundfile.info(builtin("speech/F01_angry_3_001.flac")).samplerate
 CODES = dict(zip(("neutral", "calm", "happy", "sad", "angry", "fear", "disgusted", "surprised"), range(1, 9)))
 
 
-def noise(path, seed, seconds=.32):
+def talk(path, seed):
+    "A third of a second of speech, no two alike."
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, .1*np.random.default_rng(seed).normal(size=int(8000*seconds)), 8000)
+    wav, rate = soundfile.read(builtin("speech/F01_angry_3_001.flac"), start=int(1.4*RATE), frames=int(.32*RATE))
+    soundfile.write(path, wav + 1e-3*np.random.default_rng(seed).normal(size=len(wav)), rate)
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +28,15 @@ def actor(tmp_path_factory):
     "All 60 clips of one actor of RAVDESS."
     root = tmp_path_factory.mktemp("ravdess")
     for n, (who, e, level, sentence, take) in enumerate(k for k in EXPECTED["ravdess"](()) if k[0] == "Actor_05"):
-        noise(root/who/f"03-01-{CODES[e]:02}-{level:02}-{sentence}-{take}-05.wav", n)
+        talk(root/who/f"03-01-{CODES[e]:02}-{level:02}-{sentence}-{take}-05.wav", n)
     return root
 
 
 def test_whole_actor_has_nothing_but_absent_colleagues(actor):
     found = audit(actor)
-    assert len(read_layout(actor, "ravdess")) == 60 and Counter(found["kind"]) == {"missing speaker": 23}
+    assert len(read_layout(actor, "ravdess")) == 60 and Counter(found["kind"]) == {"missing speaker": 23, "one voice": 1}
     assert found.equals(audit(actor, workers=2)) and "60 clips of 1 speakers" in report(found)
+    assert not found["fault"].any() and "0 faults, 24 notes" in report(found) and "note: missing speaker: 23" in report(found)
     assert "missing speaker: 23" in report(found) and "and 18 more" in report(found)
 
 
@@ -41,11 +46,11 @@ def test_each_fault_is_found(actor, tmp_path):
     folder = root/"Actor_05"
     (folder/"03-01-04-02-02-01-05.wav").unlink()
     (folder/"03-01-05-01-01-01-05.wav").write_bytes(b"")
-    noise(folder/"03-01-01-02-01-01-05.wav", 99)  # there is no strong neutral
-    noise(folder/"03-01-06-01-01-01-05.flac", 98)  # beside the wav of the same clip
+    talk(folder/"03-01-01-02-01-01-05.wav", 99)  # there is no strong neutral
+    talk(folder/"03-01-06-01-01-01-05.flac", 98)  # beside the wav of the same clip
     shutil.copy(folder/"03-01-07-01-01-01-05.wav", folder/"03-01-07-01-01-02-05.wav")
-    noise(folder/"take1.wav", 97)
-    noise(folder/"03-02-03-01-01-01-05.wav", 96)  # a song, which the kit leaves out
+    talk(folder/"take1.wav", 97)
+    talk(folder/"03-02-03-01-01-01-05.wav", 96)  # a song, which the kit leaves out
     (folder/"readme.txt").touch()
     frames, _ = read_video(builtin("portrait.mp4"))
     for code, n in ("02-01-01-01", 8), ("02-01-02-01", 16):
@@ -53,7 +58,7 @@ def test_each_fault_is_found(actor, tmp_path):
     found = audit(root)
     one = {kind: part.iloc[0] for kind, part in found.groupby("kind")}
     counts = Counter(found["kind"])
-    del counts["missing speaker"]
+    del counts["missing speaker"], counts["one voice"]
     assert counts.pop("no picture") >= 8 and set(counts.values()) == {1}, counts
     assert set(counts) == {"missing", "surplus", "doubled", "same content", "unreadable", "duration", "unrecognised"}
     assert (one["missing"]["emotion"], one["missing"]["level"], one["missing"]["clip"]) == ("sad", 2, "02/01")
@@ -67,7 +72,7 @@ def test_each_fault_is_found(actor, tmp_path):
 
 
 def test_numbering_of_mead_and_names_of_crema(tmp_path):
-    for n in (*range(1, 4), *range(11, 31)): noise(tmp_path/"m"/"W009"/"audio"/"fear"/"level_2"/f"{n:03}.wav", n)
+    for n in (*range(1, 4), *range(11, 31)): talk(tmp_path/"m"/"W009"/"audio"/"fear"/"level_2"/f"{n:03}.wav", n)
     gaps = audit(tmp_path/"m").query("kind == 'missing' and emotion == 'fear'").set_index("level")
     assert gaps.loc[2, "clip"] == "004–010" and gaps.loc[2, "detail"] == "7 clips"
     assert gaps.loc[1, "clip"] == "001–030" and gaps.loc[1, "detail"] == "30 clips; the paper uses 001–003, 021–030"
@@ -75,18 +80,67 @@ def test_numbering_of_mead_and_names_of_crema(tmp_path):
     feelings = dict(angry="ANG", disgusted="DIS", fear="FEA", happy="HAP", neutral="NEU", sad="SAD")
     for n, (who, e, level, s, _) in enumerate(k for k in EXPECTED["crema-d"](()) if k[0] == "1040"):
         odd = (s, e) == ("ITH", "sad")  # the published set calls one clip 1040_ITH_SAD_X
-        noise(tmp_path/"c"/"AudioWAV"/f"{who}_{s}_{feelings[e]}_{'X' if odd else names[level]}.wav", n)
+        talk(tmp_path/"c"/"AudioWAV"/f"{who}_{s}_{feelings[e]}_{'X' if odd else names[level]}.wav", n)
     found = audit(tmp_path/"c")
-    assert Counter(found["kind"]) == {"missing speaker": 90, "missing": 1, "unrecognised": 1}
+    assert Counter(found["kind"]) == {"missing speaker": 90, "missing": 1, "unrecognised": 1, "one voice": 1}
     assert found.attrs["layout"] == "crema-d" and found.query("kind == 'missing'").iloc[0]["clip"] == "ITH"
 
 
 def test_own_recordings_and_wrong_folders(tmp_path):
-    noise(tmp_path/"own"/"ann"/"happy"/"one.wav", 0)
+    for k, (who, felt) in enumerate((w, e) for w in ("ann", "bob") for e in ("happy", "neutral")): talk(tmp_path/"own"/who/felt/"one.wav", k)
     found = audit(tmp_path/"own")
     assert len(found) == 0 and "nothing to complain about" in report(found) and set(EXPECTED) < set(LAYOUTS)
     for root, layout, text in (("own", "meed", "unknown layout"), ("own", "mead", "no clips of layout"), ("none", None, "no folder")):
         with pytest.raises(CmetError, match=text): audit(tmp_path/root, layout)
+
+
+def test_what_encoding_would_leave_out_and_what_an_ear_would_miss(tmp_path, capsys):
+    "Faults are what would be lost or taken for something else; notes are what one should know. Both say what to do."
+    root, rng = tmp_path/"own", np.random.default_rng(0)
+    for k, (who, felt) in enumerate((w, e) for w in ("ann", "bob", "cy") for e in ("happy", "neutral", "sad")): talk(root/who/felt/"1.wav", k)
+    talk(root/"ann"/"hapy"/"1.wav", 10); talk(root/"ann"/"smug"/"1.wav", 11); talk(root/"ann"/"calm"/"1.wav", 12); talk(root/"dee"/"sad"/"1.wav", 13)
+    soundfile.write(root/"ann"/"happy"/"mute.wav", np.zeros(8000), 8000)
+    soundfile.write(root/"ann"/"happy"/"hiss.wav", .1*rng.normal(size=8000), 8000)
+    talk(root/"ann"/"happy"/"half.wav", 14)
+    half = (root/"ann"/"happy"/"half.wav").read_bytes()
+    (root/"ann"/"happy"/"half.wav").write_bytes(half[:len(half)//2])
+    found = audit(root)
+    assert Counter(found["kind"]) == {"no speech": 3, "misspelt emotion": 1, "unknown emotion": 1, "never neutral": 1, "lone emotion": 2}
+    assert set(found[found["fault"]]["kind"]) == {"no speech", "misspelt emotion"}
+    one = found.set_index(["kind", "emotion"])["detail"]
+    assert "did you mean happy" in one["misspelt emotion", "hapy"] and "speech of ann alone" in one["lone emotion", "smug"]
+    assert found.equals(audit(root, workers=2))
+    assert main(["audit", str(root)]) == 0 and main(["encode", str(root), "-o", str(tmp_path/"out"), "--encoder", "egemaps"]) == 0
+    said = capsys.readouterr().out
+    assert "fault: no speech: 3 (encoding leaves it out: record it again)\n  ann happy half: it is cut short" in said and "hiss.wav' is not speech" in said
+    assert said.index("fault: misspelt") < said.index("note: unknown emotion: 1 (") and "'ann/happy/mute.wav' is silent" in said
+    assert "3 clips set aside" in said, "as many as encoding leaves out"
+
+
+def test_voices_of_some_and_faces_of_others_are_no_fault(tmp_path):
+    frames, _ = read_video(builtin("portrait.mp4"))
+    for k, felt in enumerate(("happy", "neutral")):
+        talk(tmp_path/"ann"/felt/"1.wav", k)
+        (tmp_path/"bob"/felt).mkdir(parents=True)
+        write_video(tmp_path/"bob"/felt/"1.mp4", frames[k:k + 8, ::4, ::4], 25)
+    found = audit(tmp_path)
+    assert Counter(found["kind"]) == {"voice alone": 1, "face alone": 1, "one voice": 1} and not found["fault"].any()
+    assert "note: face alone: 1 (who is never heard: `cmet train --set across=true`" in report(found) and "  bob: 2 clips" in report(found)
+    write_video(tmp_path/"ann"/"happy"/"2.mp4", frames[9:17, ::4, ::4], 25)
+    assert list(audit(tmp_path).query("fault")["kind"]) == ["no picture", "no picture", "no sound"], "she is seen and heard, but never at once"
+
+
+def test_a_plain_name_is_a_data_set_of_the_users_folder(tmp_path, monkeypatch, capsys):
+    "As `cmet train` takes it; what is not there is said in one line, with the way to say where it is."
+    for k, felt in enumerate(("happy", "neutral")): talk(tmp_path/"data"/"mine"/"ann"/felt/"1.wav", k)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CMET_DATA", str(tmp_path/"data"))
+    assert main(["audit", "mine"]) == 0 and main(["encode", "mine", "-o", "out", "--encoder", "egemaps"]) == 0
+    assert "folder: 2 clips of 1 speakers" in (said := capsys.readouterr().out) and "out: 2 clips" in said
+    monkeypatch.delenv("CMET_DATA")
+    for line in ["audit", "mine"], ["encode", "mine", "-o", "again"]:
+        assert main(line) == 2
+        assert capsys.readouterr().err == "cmet: 'mine' is no folder: give the folder of the data set, or set CMET_DATA to the folder that holds it\n"
 
 
 @pytest.mark.skipif(find_data("ravdess") is None, reason="RAVDESS is not here")

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from cmet.core import CmetError, builtin
 from cmet.corpus.audit import audit
 from cmet.corpus.corpus import FILES, encode_corpus, read_corpus
 from cmet.corpus.datasets import detect_layout, pd_fgc, read_layout
-from cmet.corpus.encode import cut_short, encode_folder, summary
+from cmet.corpus.encode import encode_folder, summary
 from cmet.face.action_units import AUS
 from cmet.io.media import read_video, write_video
 from cmet.io.resume import Parts
+from cmet.io.sound import cut_short
 from cmet.speech.encoders import OpenSmile, SpeechEncoder
 
 HERE = Path(__file__).parent
@@ -147,7 +149,19 @@ def test_what_is_no_file_is_set_aside(tmp_path):
     assert len(read_corpus(out)) == 3
     (gone, pipe), reasons = sorted(table(out)), table(out)
     assert "no such" in reasons[gone] and "not a regular file" in reasons[pipe]
-    assert set(audit(root)["kind"]) == {"unreadable"}
+    assert set(audit(root).query("fault")["kind"]) == {"unreadable"}
+
+
+def test_a_video_without_a_sound_file_is_heard_itself(tmp_path):
+    "A face is kept whatever is played to it."
+    frames, _ = read_video(builtin("portrait.mp4"))
+    soundfile.write(tmp_path/"hush.wav", np.zeros(32000), 16000)
+    for felt, sound in dict(happy=builtin("speech/F01_happy_3_001.flac"), neutral=tmp_path/"hush.wav", sad=None).items():
+        (tmp_path/"root"/"ann"/felt).mkdir(parents=True)
+        write_video(tmp_path/"root"/"ann"/felt/"1.mp4", frames[:8], 25, sound=sound)
+    made = read_corpus(encode_folder(tmp_path/"root", tmp_path/"out", encoder="egemaps", codec="mesh", progress=False))
+    assert list(made.clips["emotion"]) == ["happy", "neutral", "sad"] and made.has_face.all() and list(made.has_speech) == [True, False, False]
+    assert Counter(audit(tmp_path/"root").query("fault and kind != 'duration'")["kind"]) == {"no speech": 1, "no sound": 1}
 
 
 def test_nothing_to_encode(tmp_path):

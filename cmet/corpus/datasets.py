@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import ALIASES, CmetError, Registry, canonical, plugins
+from ..core import ALIASES, CmetError, Registry, canonical, data_set, plugins
 from ..io.files import walk
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-005
@@ -197,9 +197,7 @@ def read_layout(
     view:str="front",  # camera of MEAD
 ):  # -> clip table, sorted; `features` and `face` columns hold embeddings found beside the clips
     "The clips of a data set in one of the known layouts; an empty or missing folder raises `CmetError`."
-    root = Path(root)
-    expected = LAYOUTS.find(layout).example
-    if not root.is_dir(): raise CmetError(f"'{root}' is no folder", "give the folder of the data set")
+    expected, root = LAYOUTS.find(layout).example, data_set(root)
     if not (rows := _clips(root, layout, view)):
         raise _nothing(root, f"layout '{layout}' expects {expected}")
     say = lambda names, _: warnings.warn(f"taken as emotions, though the kit does not know them: {names}", stacklevel=4)
@@ -235,7 +233,7 @@ def detect_layout(
     root,  # folder of a data set
 ) -> str:  # a key of `LAYOUTS`; `CmetError` where none fits nearly all recordings, or two fit equally well
     "The layout that nearly all recordings of a folder fit."
-    if not Path(root).is_dir(): raise CmetError(f"'{root}' is no folder", "give the folder of the data set")
+    root = data_set(root)
     plugins()  # a layout of one's own fits too
     fits, many, left = _fitting(_paths(root))
     if not any(many.values()): raise _nothing(root, f"make it like {Own.example}")
