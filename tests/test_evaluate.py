@@ -235,6 +235,20 @@ def test_paper_protocol(made, tmp_path):
     assert "AITV" in report.text and ("FID" in s["not_measured"]) == ("fid" not in report.table)
 
 
+def test_one_source_has_no_own_face_to_be_found_and_no_clock(made, tmp_path):
+    "What is not measured is said, with what would be needed; a column that nothing fills is not there."
+    report = ev.evaluate(made/"made", tmp_path/"out", source=made/"eileen_neutral.mp4", also=["blendshapes"], progress=False)
+    why = report.summary["not_measured"]["own-face retrieval"]
+    assert "--source FOLDER with anna_neutral.mp4" in why and why in report.text and not report.summary["retrieval"]
+    assert "seconds" not in report.table and "seconds" not in report.files[0].read_text().splitlines()[0]
+    assert report.table["sync_jaw"].notna().any()
+
+
+def test_blendshapes_are_measured_by_any_protocol(made, tmp_path):
+    report = ev.evaluate(made/"made", tmp_path/"out", source=made, protocol="paper", also=["blendshapes"], progress=False)
+    assert report.table["sync_jaw"].notna().any()
+
+
 def test_fid_and_fvd_with_a_stand_in_for_their_networks(made, frames, tmp_path, monkeypatch):
     from cmet.evaluate import inception
     monkeypatch.setattr(inception, "look", lambda net, x: x.reshape(len(x), -1)[:, ::9973].astype(float))

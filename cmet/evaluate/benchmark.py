@@ -231,11 +231,11 @@ def measure(
 ) -> dict:  # a row of the table; `CmetError` where the video is broken or shows no face
     "All that the protocol measures on one video."
     edited, source = Seen(clip.edited).hold(), bench.source(clip.source) if clip.source else None
-    row = dict(frames=edited.n, seconds=clip.seconds)
+    row = dict(frames=edited.n) | ({} if clip.seconds is None else dict(seconds=clip.seconds))  # which only `clips.csv` tells
     rest = source.read(bench.judge) if source and bench.protocol == "kit" else None
     row |= emotion(edited.read(bench.judge), rest, bench.protocol)
     row |= fid_row(bench, clip, edited) | sync_row(bench, edited)
-    if source and (bench.protocol == "kit" or "identity" in bench.nets):
+    if source and (bench.protocol == "kit" or {"identity", "blendshapes"} & set(bench.nets)):
         row |= own_face(bench, clip, edited) | left_alone(edited, source, bench.nets)
     return row
 
