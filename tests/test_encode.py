@@ -152,6 +152,16 @@ def test_what_is_no_file_is_set_aside(tmp_path):
     assert set(audit(root).query("fault")["kind"]) == {"unreadable"}
 
 
+def test_a_damaged_part_costs_itself_alone(tmp_path):
+    parts = Parts(tmp_path/"out.part")
+    for k in range(5): parts.put(["clip", k], np.arange(3.) + k)
+    whole = parts.own.read_bytes()
+    for at in len(whole)//2 + np.array([-30, 30]):  # in the head and among the numbers of the third
+        parts.own.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1:])
+        again = Parts(tmp_path/"out.part")
+        assert [["clip", k] in again for k in range(5)] == [True, True, False, True, True] and again.get(["clip", 4])[0] == 4
+
+
 def test_a_video_without_a_sound_file_is_heard_itself(tmp_path):
     "A face is kept whatever is played to it."
     frames, _ = read_video(builtin("portrait.mp4"))
