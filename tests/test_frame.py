@@ -137,7 +137,7 @@ def test_what_make_installed_is_what_is_pinned():
 
 def test_judges_models_are_pinned_as_the_kit_names_them():
     from cmet.io.assets import PACKAGES
-    assert {name: pins("3.11")[name] for name in PACKAGES} == {name: v for name, (v, _) in PACKAGES.items()}
+    assert {name: pins("3.11")[name] for name in PACKAGES} == {name: v for name, (v, *_) in PACKAGES.items()}
 
 
 # Notebooks and modules

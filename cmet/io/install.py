@@ -254,7 +254,7 @@ def command(
     "`cmet assets VERB NAMES`: prints what was found or done."
     from cmet.io import assets
     if verb == "list":
-        print("\n".join(map(terms, select(*names))) if names else assets.where().to_string())
+        print("\n".join(map(terms, select(*names))) if names else assets.overview())
         if begun := [r.name for r in select(*names) if unfinished(r)]:
             print(f"unfinished: {', '.join(begun)}: get goes on, clean removes what is there")
     if verb == "clean": print(f"{clean(*names)/1e6:.1f} MB of unfinished downloads removed")
