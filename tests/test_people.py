@@ -251,6 +251,15 @@ def test_a_wish_that_only_takes_off_says_so(shipped):
     assert any("less happy" in s for s in said) and not any("trace" in s for s in said)
 
 
+def test_to_and_from_the_wrong_way_round_are_told(shipped):
+    voices, rest = bank(shipped), np.float64(shipped.neutral)[None]
+    for name in set(shipped.ear.names) - {"neutral", "contempt"}:
+        change = direction(voices, name).values
+        swap = lambda v, to, guessed: any(f"swap --to and --from if it is to be {name}," in s for s in listened(shipped, v, to, guessed)["cautions"])
+        assert swap(-change, rest, False) and not swap(-change, rest, True), name  # of a guessed neutral there is nothing to swap
+        assert not swap(change, rest + change, False), name
+
+
 def test_a_name_without_a_face_of_its_own_says_whose_face_it_is(shipped):
     "sarcastic and charismatic were one surprised face, and nothing said so."
     voices = bank(shipped)

@@ -40,7 +40,7 @@ def listened(
     more = [] if n >= MANY or alone else [f"more clips of the same mood ({n} given, ten are good)"]
     more += [rest] if guessed and rest else []
     return out | dict(cautions=_by_sound(ranked, n, more, far, mapper.config.get("strange", STRANGE), less,
-                                     _moods(mapper.ear, v, to, guessed)))
+                                     _moods(mapper.ear, v, to, guessed), less and not guessed and ranked[0][0] == "neutral"))
 
 def unheard(
     n:int, given:bool,  # clips of the wanted speech; is there neutral speech?
@@ -72,10 +72,11 @@ def _by_name(ranked, less=None) -> list:
     if first == "neutral": return [f"these voices sound neutral ({p:.0%}); what is shown is the trace of {second} ({q:.0%}) in them"]
     return [f"no single emotion: these voices sound {first} ({p:.0%}) or {second} ({q:.0%})"] if p < SURE else []
 
-def _by_sound(ranked, n, more, far, strange, less=None, moods="") -> list:  # more: what would help
+def _by_sound(ranked, n, more, far, strange, less=None, moods="", swapped=False) -> list:  # more: what would help; swapped: has --from the mood?
     (first, p), (second, q) = ranked[:2]
     remedy = "give " + ", or ".join(more) if more else "give speech that shows the emotion more clearly"
     if moods: remedy = f"give clips of one mood (these {n} sound {moods})"
+    if swapped: remedy = f"swap --to and --from if it is to be {less}, or give neutral speech with --from"
     out = []
     if far > strange: out.append(f"the sound is unlike the voices this mapper knows ({far:.2f} where more than {strange:.2f} is much): if it is music, noise, a synthesiser "
                                  "or several people at once, give clean speech of one person")
