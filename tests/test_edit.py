@@ -443,3 +443,15 @@ def test_a_second_face_is_told(tmp_path):
     moved = np.abs(read_video(out)[0].astype(float) - read_video(film)[0]).max((0, 3))
     assert moved[:, :768].max() > 30 > 10 > np.quantile(moved[:, 800:], .999), "the other is the encoder's alone"
     assert left_alone(9, [1.1, .2], 30) == "3 faces, first in frame 9: a smaller one is edited, the others stay as they are"
+
+
+def test_whose_face_is_asked_of_any_codec_that_takes_it(monkeypatch):
+    from cmet.edit.request import chosen_codec
+    from cmet.face.codecs import CODECS
+    class Picky(FaceCodec):
+        def __init__(self, which=None): self.which = which
+    monkeypatch.setitem(CODECS, "picky", Picky)
+    assert chosen_codec("picky", "left").which == "left" and chosen_codec("picky").which is None
+    with pytest.raises(CmetError, match="--face is for the codec edtalk"): chosen_codec("mesh", "left")
+    with pytest.raises(CmetError, match="unknown codec 'picki': did you mean picky"): chosen_codec("picki", "left")
+    with pytest.raises(CmetError, match="--face is for"): chosen_codec(Picky(), "left")

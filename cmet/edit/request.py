@@ -8,6 +8,7 @@ __all__ = ['LIMIT', 'SOUNDS', 'PEOPLE', 'check_strength', 'check_request', 'spee
            'Course', 'wanted_course', 'change', 'check_pair', 'speech_vector']
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-002
+import inspect
 import os
 import warnings
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import ALIASES, EMOTIONS, EXTENDED, CmetError, builtin
-from ..face.codecs import face_codec
+from ..face.codecs import codec_class, face_codec
 from ..io.files import check_file, walk
 from ..speech.encoders import BEST, sidecar, speech_encoder
 from ..vectors.vector import Pool, compose, pool, speech_vector
@@ -98,7 +99,7 @@ def chosen_codec(
 ):
     "The face codec of a request."
     if face is None: return face_codec(codec)
-    if str(codec) == "edtalk": return face_codec(codec, which=face)
+    if isinstance(codec, str) and "which" in inspect.signature(codec_class(codec)).parameters: return face_codec(codec, which=face)
     raise CmetError("--face is for the codec edtalk", "for others cut the face out first: cmet crop FILE --face left -o face.mp4")
 
 def shipped(name:str, corpus):  # -> Mapper or None
