@@ -36,6 +36,21 @@ def cmet(*argv, **more):
 def test_help():
     run = cmet("--help")
     assert run.returncode == 0 and run.stderr == "" and all(c in run.stdout for c in COMMANDS)
+    assert "exit status: 0 done, also where of many files some were set aside" in run.stdout
+
+
+@pytest.mark.parametrize("argv", [["encode", "d", "--encoder", "egemaps"], ["edit", "d", "--vector", "happy", "--preview"]])
+def test_some_bad_files_are_no_failure_and_are_named_but_nothing_good_is_one(argv, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    good, bad = ("ann/happy/1.flac", "ann/happy/2.wav") if argv[0] == "encode" else ("a.mp4", "b.mp4")
+    (tmp_path/"d"/good).parent.mkdir(parents=True)
+    shutil.copy(builtin("speech/F01_happy_3_001.flac" if argv[0] == "encode" else "portrait.mp4"), tmp_path/"d"/good)
+    (tmp_path/"d"/bad).write_text("my notes")
+    kind = "clip" if argv[0] == "encode" else "file"
+    assert main([*argv, "-o", "out"]) == 0
+    assert f"out.rejected.csv: 1 {kind} set aside, with reasons: {bad}\n" in capsys.readouterr().out and bad in (tmp_path/"out.rejected.csv").read_text()
+    (tmp_path/"d"/good).unlink()
+    assert main([*argv, "-o", "none"]) == 2 and "cmet: none of 1 " in capsys.readouterr().err and not (tmp_path/"none").exists()
 
 
 @pytest.mark.parametrize("module", ["cmet", "cmet.cli"])

@@ -25,7 +25,7 @@ from ..face.action_units import AUS
 from ..face.codecs import codec_class, face_codec
 from ..io.claims import claimed, owned
 from ..io.files import atomic, check_file, check_name, make_folder, put_back, walk
-from ..io.resume import Bench, Parts, stamp
+from ..io.resume import Bench, Parts, set_aside, stamp
 from ..io.sound import cut_short
 from ..speech.encoders import sidecar, speech_encoder, vector_of
 
@@ -255,5 +255,5 @@ def summary(
     for name, unit, maker in ("speech", "clip", "encoder"), ("face", "frame", "codec"):
         width = getattr(corpus, name).shape[1]
         if width: what += f", {width} {name} numbers a {unit} ({corpus.meta[maker]})"
-    lost = len(corpus.meta.get("rejected", []))
-    return f"{out}: {what}" + (f"\n{out}.rejected.csv: {lost} clip{'s'*(lost != 1)} set aside, with reasons" if lost else "")
+    lost = corpus.meta.get("rejected")
+    return f"{out}: {what}" + (f"\n{set_aside(out, lost, 'clip')}" if lost else "")

@@ -15,7 +15,7 @@ from pathlib import Path
 import cmet
 from ..core import CmetError, cache_dir, find_data
 from ..io.claims import claimed
-from ..io.files import make_folder, walk
+from ..io.files import make_folder, put_back, walk
 from ..io.resume import stamp
 
 # %% ../../nbs/40_corpus/80_named.ipynb #80_named-004
@@ -45,17 +45,23 @@ def _studio(encoder, folder):
 # %% ../../nbs/40_corpus/80_named.ipynb #80_named-006
 MADE = {"ravdess": _ravdess, "studio": _studio}
 
+def _stored(name):
+    "The corpus of a folder; of what is none it is said what it may be."
+    from cmet.corpus.corpus import read_corpus
+    put_back(name)
+    if name == "studio" or Path(name).is_dir(): return read_corpus(name)
+    if find_data(name): raise CmetError(f"'{name}' is a data set, not a corpus", f"make one of it: cmet encode {name} -o OUT")
+    near = difflib.get_close_matches(str(name), MADE, n=1)
+    raise CmetError(f"no corpus '{name}'", f"did you mean {''.join(near)}? or "*bool(near) + f"give a corpus folder, or one of {', '.join(MADE)}")
+
 def find_corpus(
     name:str, encoder:str="egemaps",  # as `open_corpus` takes them
 ) -> list:  # its emotions; `CmetError` where there is none of that name, or no such encoder
     "Is a corpus to be had? Nothing is encoded."
-    from cmet.corpus.corpus import read_corpus
     from cmet.corpus.datasets import ravdess
     from cmet.speech.encoders import speech_encoder
     if name in MADE: speech_encoder(encoder)
-    elif (near := difflib.get_close_matches(name, MADE, n=1)) and not Path(name).is_dir():
-        raise CmetError(f"no corpus '{name}'", f"did you mean {near[0]}? or give a corpus folder")
-    return sorted(set(ravdess(_folder(name))["emotion"])) if name == "ravdess" else read_corpus(name).emotions
+    return sorted(set(ravdess(_folder(name))["emotion"])) if name == "ravdess" else _stored(name).emotions
 
 def open_corpus(
     name:str,  # "studio", "ravdess", or a corpus folder
@@ -64,7 +70,7 @@ def open_corpus(
     "A corpus by name, encoded at the first call and read from the cache at the next."
     from cmet.corpus.corpus import read_corpus, write_corpus
     from cmet.speech.encoders import speech_encoder
-    if name not in MADE or (name, encoder) == ("studio", "egemaps"): return read_corpus(name)
+    if name not in MADE or (name, encoder) == ("studio", "egemaps"): return _stored(name)
     found, made = find_data(name), speech_encoder(encoder, cache=name != "studio")
     files = sorted([str(p.relative_to(found)), *stamp(p)[1:]] for p in walk(found) if p.suffix) if found else []
     facts = json.dumps([cmet.__version__, made.card(), files])

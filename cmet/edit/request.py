@@ -135,14 +135,14 @@ def fitted_mapper(
     encoder="auto", files=(),  # that decide what "auto" is
 ):  # (Mapper, Corpus)
     "A mapper that is ready to predict, and the corpus whose emotions have names."
-    from cmet.corpus.corpus import read_corpus
+    from cmet.corpus.named import open_corpus
     from cmet.mappers.base import bank
     from cmet.mappers.registry import MAPPERS, load_mapper, mapper as make_mapper
     if corpus is None and str(mapper) == "auto": return people_mapper(encoder, files)
     own = load_mapper(mapper) if is_saved(mapper) else None if isinstance(mapper, (str, Path)) else mapper
     if corpus is None and own is not None and "bank" in getattr(own, "config", {}): return own, bank(own)
     corpus = "studio" if corpus is None else corpus
-    corpus = read_corpus(corpus) if isinstance(corpus, (str, Path)) else corpus
+    corpus = open_corpus(corpus) if isinstance(corpus, (str, Path)) else corpus
     if own is not None: return own, corpus
     if str(mapper) == "cmet-official":
         from cmet.mappers.neural import official

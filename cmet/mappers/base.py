@@ -21,7 +21,7 @@ from ..corpus.sampling import check_corpus, draw_pairs, speaker_scale
 from ..io.files import atomic, make_folder
 from ..io.seal import seal
 from ..io.limits import check_settings
-from .ear import Ear, calibrate, fit_ear, heard
+from .ear import Ear, calibrate, fit_ear, heard, share_right
 
 # %% ../../nbs/70_mappers/20_base.ipynb #20_base-005
 LIMIT = 5  # spreads inside a speaker: a larger change of a feature is a fault of the recording
@@ -29,6 +29,7 @@ LIMIT = 5  # spreads inside a speaker: a larger change of a feature is a fault o
 class Mapper:
     "From a speech vector to a change of the face. A subclass says `_fit`, `_delta` and what its `axes` are."
     kind, axes = "mapper", {}  # axes of the tensors in `state`: S speech, D face, E emotions
+    tried = ""  # what its fit came to know of people it had not met, in words
     wants = None  # what `predict` takes besides the vector and is to be the voice itself, [S]
     def __init__(self, **config):
         check_settings(config, type(self).__init__)
@@ -86,6 +87,7 @@ STRANGE = 1.8  # distance from known voices above which a sound may be no voice,
 
 def through_ear(m:Mapper, corpus) -> tuple:  # (Corpus, Pools, Pools)
     "Fit a mapper's ear and bank; the corpus as it is heard."
+    from tqdm import tqdm
     voice, emotion = (corpus.clips[c].to_numpy().astype(str) for c in ("speaker", "emotion"))
     held = (m.config.get("train") or {}).get("held_emotions", ())  # what a training is not to see, its ear does not hear
     rows = np.flatnonzero(corpus.has_speech & ~np.isin(emotion, list(held)))
@@ -96,7 +98,11 @@ def through_ear(m:Mapper, corpus) -> tuple:  # (Corpus, Pools, Pools)
     source = corpus.clips["source"].to_numpy().astype(str)[rows] if "source" in corpus.clips else None
     options = dict(m.config["ear"]) if isinstance(m.config["ear"], dict) else {}
     own, guessed, far, names = heard(x, voice, emotion, source, **options)
-    ear = fit_ear(x, voice, emotion, source, **options)
+    with tqdm(total=1, desc="the ear", unit="ear", leave=False, disable=None): ear = fit_ear(x, voice, emotion, source, **options)
+    people = np.char.find(voice, "#") < 0
+    share, chance = share_right(own[people], emotion[people], names)
+    m.tried = (f"what a voice feels is heard in {share:.0%} of clips of {len(set(voice[people]))} people, each emotion counted alike, "
+               f"by ears that had not met who speaks (guessing: {chance:.0%})")
     m.config["strange"] = round(max(STRANGE, float(1.2*np.percentile(far, 95))), 2)
     calibrate(ear, (own, guessed), voice, emotion)
     m.config["heard"] = list(names)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CLIP', 'MANY', 'DECIDED', 'UNUSUAL', 'FAMILIAR', 'centred', 'whitening', 'strongest', 'regression', 'Ear', 'own_rest',
-           'fit_ear', 'heard', 'temperature', 'calibrate']
+           'fit_ear', 'heard', 'share_right', 'temperature', 'calibrate']
 
 # %% ../../nbs/70_mappers/10_ear.ipynb #10_ear-252
 from dataclasses import dataclass
@@ -235,6 +235,16 @@ def heard(
         out[:, here] = ear.hear(x[here] - own[here]), ear.hear(x[here] - ear.at_rest(x[here]))
         far[here] = ear.unlike(x[here])
     return *out, far, names
+
+def share_right(
+    hearing,  # [n, E], by strangers, with the own neutral
+    emotion, names,  # text [n]; the E names
+) -> tuple:  # (share, by guessing)
+    "How often the emotion of a clip is heard, each counted alike; neutral, with which they are compared, is not among the answers."
+    names = np.array(names)
+    felt = names != "neutral"
+    right = names[felt][hearing[:, felt].argmax(1)] == emotion
+    return float(np.mean([right[emotion == e].mean() for e in names[felt]])), 1/felt.sum()
 
 # %% ../../nbs/70_mappers/10_ear.ipynb #10_ear-272
 def temperature(
