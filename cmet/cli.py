@@ -73,7 +73,7 @@ def edit_arguments(p):
     add, p.meant = p.add_argument, MEANT
     add("video", metavar="VIDEO", help="a talking face: a video, or a still image; or a folder of them")
     add("-o", "--out", metavar="OUT", required=True, help="the mp4 to write, or the folder; a .json beside says how")
-    add("--to", nargs="+", metavar="SPEECH", help="speech with the wanted emotion: files or folders")
+    add("--to", nargs="+", metavar="SPEECH", help="speech with the wanted emotion: files or folders; one voice and mood in each")
     add("--from", dest="frm", nargs="+", metavar="SPEECH",
         help="neutral speech of the same voice (default: how it would sound at rest is guessed)")
     add("--vector", metavar="EXPR", help='instead of --to: emotions by name, "happy - 0.5*sad"')

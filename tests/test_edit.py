@@ -269,6 +269,19 @@ def test_of_a_folder_what_cannot_be_heard_is_left_out(tmp_path, talk):
     assert not (tmp_path/"b.mp4").exists()
 
 
+def test_a_folder_is_heard_by_as_many_threads_as_the_encoder_has(tmp_path):
+    from threading import Barrier
+
+    from cmet.edit.request import audible
+    from cmet.speech.encoders import SpeechEncoder
+    both = Barrier(2, timeout=20)
+    class Waits(SpeechEncoder):
+        workers = 2
+        def encode(self, path): both.wait()  # one alone would wait in vain
+    files = [tmp_path/"a.wav", tmp_path/"b.wav"]
+    assert audible(Waits(), files, tmp_path) == files
+
+
 def test_the_norm_is_told_in_the_unit_of_the_corpus(corpus, talk):
     speech = corpus.speech*np.r_[1e4, np.ones(87)].astype(np.float32)
     hertz = make_corpus(corpus.clips, speech, [corpus.face_of(i) for i in range(len(corpus))], encoder="egemaps")

@@ -255,7 +255,7 @@ def test_to_and_from_the_wrong_way_round_are_told(shipped):
     voices, rest = bank(shipped), np.float64(shipped.neutral)[None]
     for name in set(shipped.ear.names) - {"neutral", "contempt"}:
         change = direction(voices, name).values
-        swap = lambda v, to, guessed: any(f"swap --to and --from if it is to be {name}," in s for s in listened(shipped, v, to, guessed)["cautions"])
+        swap = lambda v, to, guessed, name=name: any(f"swap --to and --from if it is to be {name}," in s for s in listened(shipped, v, to, guessed)["cautions"])
         assert swap(-change, rest, False) and not swap(-change, rest, True), name  # of a guessed neutral there is nothing to swap
         assert not swap(change, rest + change, False), name
 

@@ -11,6 +11,7 @@ __all__ = ['LIMIT', 'SOUNDS', 'PEOPLE', 'check_strength', 'check_request', 'spee
 import inspect
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +83,12 @@ def audible(
     given,  # what they were named by: a file, a folder, or several
 ) -> list:  # of `Path`; `CmetError` for a file that was named itself, or where nothing is left
     "What of some recordings can be heard."
-    given, lost = [Path(p) for p in ([given] if isinstance(given, (str, Path)) else given)], {}
+    given = [Path(p) for p in ([given] if isinstance(given, (str, Path)) else given)]
     if not any(p.is_dir() for p in given): return files
-    for f in files:
-        try: encoder.encode(f)  # kept, so that it is not heard twice
-        except CmetError as e: lost[f] = e
+    def wrong(file):
+        try: encoder.encode(file)  # kept, so that it is not heard twice
+        except CmetError as e: return e
+    with ThreadPoolExecutor(encoder.workers) as threads: lost = {f: e for f, e in zip(files, threads.map(wrong, files)) if e}
     fatal = [f for f in lost if f in given or len(lost) == len(files)]
     if fatal: raise lost[fatal[0]]
     if lost: warnings.warn(f"{len(lost)} of {len(files)} recordings left out, the first: {next(iter(lost.values())).cause}", stacklevel=2)
