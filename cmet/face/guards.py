@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FOLDS', 'ABOVE', 'NOSE', 'BROW', 'BROW_LID', 'FOREHEAD', 'ALONG', 'CORNERS', 'WIDE', 'UNBENT', 'NEAREST', 'STICKY',
-           'THIN', 'ROUNDS', 'HANDED', 'LIPS', 'BESIDE', 'TURNED', 'FACING', 'guard_lids', 'too_near', 'guard_folds',
-           'unfold', 'guard_lips', 'guard_hidden', 'guarded']
+           'THIN', 'ROUNDS', 'HANDED', 'LIPS', 'NOSTRILS', 'BESIDE', 'TURNED', 'FACING', 'guard_lids', 'too_near',
+           'guard_folds', 'unfold', 'guard_lips', 'guard_hidden', 'guarded']
 
 # %% ../../nbs/30_face/35_guards.ipynb #35_guards-003
 import numpy as np
@@ -108,6 +108,9 @@ def guard_lips(points, move, closing=0.):  # as above; share of a parting that s
 
 # %% ../../nbs/30_face/35_guards.ipynb #35_guards-013
 LIPS = np.unique([*UPPER_LIP.ravel(), *LOWER_LIP.ravel(), 61, 291, 76, 306, 62, 292, 78, 308])
+NOSTRILS = [1, 2, 19, 20, 44, 48, 49, 59, 60, 64, 75, 79, 94, 97, 98, 99, 102, 115, 125, 129, 141, 166, 218, 219, 235, 237,
+            238, 239, 240, 241, 242, 250, 274, 278, 279, 289, 290, 294, 305, 309, 326, 327, 328, 331, 344, 354, 358, 370,
+            392, 438, 439, 455, 457, 458, 459, 460, 461, 462]  # and the nose's underside and wings around them
 BESIDE = [57, 164, 287]  # the skin at their corners and above them
 TURNED, FACING = (.65, 1.), .4  # of `aside`: from where, and to where, points that face away are held; the cosine from which none is
 

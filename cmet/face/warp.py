@@ -14,7 +14,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from .guards import guarded
+from .guards import LIPS, NOSTRILS, guarded
 from .landmarks import EYES, OVAL, POINTS, triangles
 from .mouth import Mouth, open_mouth, smooth
 from ..io.media import blank
@@ -99,6 +99,11 @@ class Sheet:
 
     @cached_property
     def all(self): return np.concatenate([self.behind, self.skin])
+
+    @cached_property
+    def fine(self):  # int16 [n + 1]: each triangle of lips and nostrils a number of its own, 0 for all others and for none
+        own = np.isin(self.all, [*NOSTRILS, *LIPS]).all(1)
+        return np.int16([k*o for k, o in enumerate(own, 1)] + [0])
 
 def sheet() -> Sheet:
     "Triangles over 468 skin points, 72 ring points and 34 eye points."
@@ -201,23 +206,20 @@ def soften(
     out,  # uint8 [h, w, 3], changed in place
     seen,  # int [h, w] from `paint`
     M,  # [n, 2, 3] from `affine`
-    behind:int,  # the first triangle of the skin
+    part,  # [h, w]: where this changes, something may end
     at=(0, 0),  # (x, y) of the first pixel
 ):
     "The outline of skin in front of something else, without stairs."
-    skin, edges = seen >= behind, []
+    edges = []
     for dy, dx in (0, 1), (1, 0):
         h, w = np.subtract(seen.shape, (dy, dx))
-        y, x = np.divmod(np.flatnonzero(skin[:h, :w] != skin[dy:, dx:]), w)
-        if not len(x): continue
+        y, x = np.divmod(np.flatnonzero(part[:h, :w] != part[dy:, dx:]), w)
         a, b = seen[y, x], seen[y + dy, x + dx]
         x, y, a, b = (k[np.minimum(a, b) >= 0] for k in (x, y, a, b))
         jump = M[a] - M[b]
         far = np.abs(jump[:, :, 0]*(x + at[0])[:, None] + jump[:, :, 1]*(y + at[1])[:, None] + jump[:, :, 2]).max(1) > APART
         edges += [(y[far], x[far]), (y[far] + dy, x[far] + dx)]
-    if not edges: return
-    y, x = np.concatenate(edges, 1)
-    h, w = seen.shape
+    (y, x), (h, w) = np.concatenate(edges, 1), seen.shape
     around = sum(k*out[(y + i).clip(0, h - 1), (x + j).clip(0, w - 1)].astype(np.float32)
                  for i, j, k in ((0, 0, 2), (0, 1, 1), (0, -1, 1), (1, 0, 1), (-1, 0, 1)))
     out[y, x] = np.rint(around/6)
@@ -259,7 +261,9 @@ def warp(
             strip[down, right] = np.rint(ball + rim*(edge - ball))
         if gain is not None: lamp.light(strip, part >= behind, y - y0)
         out[y:y + len(part), x0:x1] = strip
-    soften(out[y0:y1, x0:x1], seen, M, behind, (x0, y0))
+    soften(out[y0:y1, x0:x1], seen, M, seen >= behind, (x0, y0))
+    a, b, c, d = box_of(now[[*NOSTRILS, *LIPS]] - (x0, y0), seen.shape)
+    soften(out[y0 + b:y0 + d, x0 + a:x0 + c], seen[b:d, a:c], M, faces.fine.take(seen[b:d, a:c], mode="wrap"), (x0 + a, y0 + b))
     return open_mouth(out, frame, flat, flat + move, mouth)
 
 # %% ../../nbs/30_face/40_warp.ipynb #40_warp-025
