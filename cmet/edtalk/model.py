@@ -15,7 +15,7 @@ from torch import nn
 
 from ..core import CmetError
 from .audio2lip import Audio2Lip, lip_mel
-from .network import PARTS, Bases, Decoder, Encoder, Heads, equalised, fir, layout
+from .network import GAIN, PARTS, Bases, Decoder, Encoder, Heads, equalised, fir, layout
 from ..io.tensors import load_published, read_weights, unwrap
 
 _all_ = ["Audio2Lip", "lip_mel"]
@@ -33,7 +33,7 @@ class EDTalk(nn.Module):
         super().__init__()
         self.size, self.encoder, self.decoder = size, Encoder(size), Decoder(size)
         self.heads, self.bases = Heads(), Bases()
-        self.few = None  # pictures at a time where they are large; None: all
+        self.single = False  # where pictures are large, one at a time?
 
     def _ready(self, pictures):
         last = self.encoder.last.weight
@@ -41,9 +41,9 @@ class EDTalk(nn.Module):
 
     @torch.no_grad()
     def encode(self, frames):  # [B, 3, size, size], -1 to 1 -> expression [B, 10], pose [B, 6], lip [B, 20]
-        "Coefficients of some frames; all frames together make one batch, but for the largest sizes where `few` is set."
+        "Coefficients of some frames; all frames together make one batch, but for the largest sizes where `single` is set."
         x = self._ready(frames)
-        w = self.encoder.latent(x, self.few) if self.few else self.encoder(x)[0]
+        w = self.encoder.latent(x) if self.single else self.encoder(x)[0]
         lip, pose, expression = self.heads(w.to(self.bases.Q))
         return expression, pose, lip
 
@@ -60,7 +60,7 @@ class EDTalk(nn.Module):
         who = identity if isinstance(identity, Identity) else self.identify(identity)
         step, felt = self.bases(lip, pose, expression)
         kind = self.decoder.start.dtype
-        return self.decoder((who.w + step).to(kind), felt.to(kind), who.levels, self.few)
+        return self.decoder((who.w + step).to(kind), felt.to(kind), who.levels, self.single)
 
     @classmethod
     def load_official(cls, state): return load_official(state)
@@ -80,12 +80,12 @@ def check_coefficients(**given) -> None:
             raise CmetError(f"{name} of shape {list(x.shape)}", f"give [{rows}, {PARTS[name]}], a row each")
 
 # %% ../../nbs/35_edtalk/30_model.ipynb #30_model-009
-def layer_table(theirs, ours, m) -> dict:
+def layer_table(theirs, ours, m, gain=GAIN) -> dict:
     "A `Layer`: kernel, weight and bias are numbered in the order they are used."
     n, out = int(m.blur is not None), {}
     if n: out[f"{theirs}.0.kernel"] = None, (4, 4), None
-    out[f"{theirs}.{n}.weight"] = f"{ours}.weight", m.weight.shape, equalised
-    if m.bias is not None: out[f"{theirs}.{n + 1}.bias"] = f"{ours}.bias", (1, len(m.bias), 1, 1), None
+    out[f"{theirs}.{n}.weight"] = f"{ours}.weight", m.weight.shape, lambda w: gain*equalised(w)
+    if m.bias is not None: out[f"{theirs}.{n + 1}.bias"] = f"{ours}.bias", (1, len(m.bias), 1, 1), lambda b: gain*b
     return out
 
 def linear_table(theirs, ours, m, change=None) -> dict:
@@ -100,15 +100,15 @@ def modulated_table(theirs, ours, m, bias:str, kernel:str="") -> dict:
     out = {f"{theirs}.weight": (f"{ours}.weight", shape, lambda w: swap(equalised(w[0])))}
     out |= linear_table(f"{theirs}.modulation", f"{ours}.style", m.style, equalised)
     if m.blur: out[f"{theirs}.blur.kernel"] = None, (4, 4), None
-    return out | {bias: (f"{ours}.bias", (1, len(m.bias), 1, 1), None)}
+    return out | {bias: (f"{ours}.bias", (1, len(m.bias), 1, 1), (lambda b: GAIN*b) if m.demodulate else None)}
 
 # %% ../../nbs/35_edtalk/30_model.ipynb #30_model-010
 def encoder_table(encoder) -> dict:
     top, last = "enc.net_app.convs", len(encoder.blocks) + 1
     out = layer_table(f"{top}.0", "encoder.first", encoder.first)
     for k, block in enumerate(encoder.blocks):
-        for part in ("conv1", "conv2", "skip"):
-            out |= layer_table(f"{top}.{k + 1}.{part}", f"encoder.blocks.{k}.{part}", getattr(block, part))
+        for part, gain in {"conv1": GAIN, "conv2": 1, "skip": 1/GAIN}.items():  # the block's 1/√2 multiplied in
+            out |= layer_table(f"{top}.{k + 1}.{part}", f"encoder.blocks.{k}.{part}", getattr(block, part), gain)
     return out | {f"{top}.{last}.weight": ("encoder.last.weight", encoder.last.weight.shape, equalised)}
 
 def styled_table(theirs, ours, m) -> dict:

@@ -29,9 +29,9 @@ class Blur(nn.Module):
         self.pad, self.stride = pad, stride
         self.register_buffer("fir", gain*fir(), persistent=False)
 
-    def forward(self, x):  # [B, C, H, W] -> [B, C, (H + 2*pad - 3)/stride, …]
+    def forward(self, x, bias=None):  # [B, C, H, W] -> [B, C, (H + 2*pad - 3)/stride, …]
         C = x.shape[1]
-        return F.conv2d(x, self.fir.expand(C, 1, 4, 4), stride=self.stride, padding=self.pad, groups=C)
+        return F.conv2d(x, self.fir.expand(C, 1, 4, 4), bias, stride=self.stride, padding=self.pad, groups=C)
 
 # %% ../../nbs/35_edtalk/10_network.ipynb #10_network-008
 class Double(nn.Module):
@@ -48,8 +48,8 @@ class Double(nn.Module):
 GAIN = 2**.5
 
 def leaky(x):
-    "Leaky ReLU with its gain; writes over `x`."
-    return F.leaky_relu_(x.mul_(GAIN), .2)
+    "Leaky ReLU; writes over `x`."
+    return F.leaky_relu_(x, .2)
 
 class Layer(nn.Conv2d):
     "Convolution, bias, leaky ReLU; with `down` on a smoothed picture, at half the size."
@@ -73,7 +73,7 @@ class Residual(nn.Module):
         self.skip = Layer(a, b, 1, down=True, active=False)
 
     def forward(self, x):  # [B, a, H, W] -> [B, b, H/2, W/2]
-        return (self.conv2(self.conv1(x)) + self.skip(x))/GAIN
+        return self.conv2(self.conv1(x)) + self.skip(x)
 
 # %% ../../nbs/35_edtalk/10_network.ipynb #10_network-016
 def equalised(weight):  # [out, in, …], unit spread -> the same, as the network uses it
@@ -90,21 +90,30 @@ class Modulated(nn.Module):
         self.style, self.bias = nn.Linear(style, a), nn.Parameter(torch.zeros(b))
         self.blur, self.demodulate = Blur(1, gain=4) if up else None, demodulate
         self.quick = None  # as in `Layer`
+        self.register_buffer("power", None, persistent=False)  # the weights' squares, once they are fixed
 
-    def plain(self, x):
-        if self.quick is not None: return self.quick(x)
-        if self.blur is None: return F.conv2d(x, self.weight, padding=self.weight.shape[-1]//2)
-        return self.blur(F.conv_transpose2d(x, self.weight, stride=2))
-
-    def unit(self, s):  # style [B, a] -> [B, b], what brings each output channel's weights to unit length
+    def powers(self):  # [a, b], the sum of the squares of the weights that join two channels
         power = self.weight.square().sum((2, 3))
-        return torch.rsqrt(s.square() @ (power if self.blur else power.T) + 1e-8)
+        return (power if self.blur else power.T).contiguous()
+
+    def unit(self, s):  # style [B, a] -> [B, b], what brings each output channel's weights to unit length, times the gain
+        if not self.demodulate: return s.new_ones(len(s), len(self.bias))
+        return GAIN*torch.rsqrt(s.square() @ (self.powers() if self.power is None else self.power) + 1e-8)
+
+    def plain(self, x, by=None, bias=None):  # by [a, b]: what the weights are multiplied by
+        if self.quick is not None:
+            y = self.quick(x, by)
+            return y if bias is None else y.add_(bias[:, None, None])
+        weight = self.weight if by is None else self.weight*(by if self.blur else by.T)[:, :, None, None]
+        if self.blur: return self.blur(F.conv_transpose2d(x, weight, stride=2), bias)
+        return F.conv2d(x, weight, bias, padding=weight.shape[-1]//2)
 
     def forward(self, x, w):  # [B, a, H, W], latent [B, style] -> [B, b, H or 2H, …]
-        s, bias = self.style(w), self.bias[:, None, None]
-        x = self.plain(x*s[:, :, None, None])
-        if not self.demodulate: return x + bias
-        return F.leaky_relu_(torch.addcmul(GAIN*bias, x, GAIN*self.unit(s)[:, :, None, None]), .2)  # as `leaky`, one pass less
+        s = self.style(w)
+        d = self.unit(s)
+        if len(x) == 1 and x.numel() > self.weight.numel(): x = self.plain(x, s[0, :, None]*d[0], self.bias)
+        else: x = torch.addcmul(self.bias[:, None, None], self.plain(x*s[:, :, None, None]), d[:, :, None, None])
+        return leaky(x) if self.demodulate else x
 
 # %% ../../nbs/35_edtalk/10_network.ipynb #10_network-motion-005
 LATENT = 512
@@ -134,9 +143,9 @@ class Encoder(nn.Module):
         for block in self.blocks: features.append(block(features[-1]))
         return self.last(features[-1]).flatten(1), features[-2::-1]
 
-    def latent(self, x, few:int):  # [B, 3, size, size] -> [B, 512]
-        "The latent alone, with the two largest sizes `few` pictures at a time."
-        x = torch.cat([self.blocks[1](self.blocks[0](self.first(part))) for part in x.split(few)])
+    def latent(self, x):  # [B, 3, size, size] -> [B, 512]
+        "The latent alone, with the two largest sizes picture by picture."
+        x = torch.cat([self.blocks[1](self.blocks[0](self.first(one))) for one in x.split(1)])
         for block in self.blocks[2:]: x = block(x)
         return self.last(x).flatten(1)
 
@@ -182,16 +191,18 @@ def fine(x): return x.to(torch.promote_types(x.dtype, torch.float32))
 def sample(
     features,  # [B, C, n, n]
     grid,  # [B, n, n, 2] x and y in the picture, -1 to 1 from edge to edge
+    mask=1,  # [B, n, n] what each point is multiplied by
 ):  # [B, C, n, n], channels last
     "Features between the points: a weighted mean of the four nearest, zero outside."
     B, C, n, _ = features.shape
     at = ((grid.permute(3, 0, 1, 2).contiguous() + 1)*n - 1)/2  # whole planes: sums then run straight through memory
     near = torch.stack([at.floor(), at.floor() + 1], 1)  # [(x, y), (low, high), B, n, n]
     part = (1 - (at[:, None] - near).abs())*((near >= 0) & (near < n))
-    (x, y), (u, v) = near.clamp(0, n - 1).int(), part.to(features.dtype)
+    x, y = near.clamp(0, n - 1).int()
+    u, v = part
     start = torch.arange(B, dtype=torch.int32, device=grid.device)[:, None, None]*(n*n)
     fours = lambda t: t.view(4, -1).T.contiguous()
-    row, weight = fours(start + y[:, None]*n + x), fours(v[:, None]*u)
+    row, weight = fours(start + y[:, None]*n + x), fours((v[:, None]*u*mask).to(features.dtype))
     table = features.permute(0, 2, 3, 1).reshape(-1, C)
     out = F.embedding_bag(row, table, per_sample_weights=weight, mode="sum")
     return out.view(B, n, n, C).permute(0, 3, 1, 2)
@@ -204,8 +215,8 @@ def fetch(
     at = torch.linspace(-1, 1, flow.shape[-1], dtype=flow.dtype, device=flow.device)
     x, y, mask = flow.unbind(1)
     grid = torch.stack([at + x.contiguous().tanh(), at[:, None] + y.contiguous().tanh()], -1)
-    mask = mask.contiguous()[:, None].sigmoid().to(features.dtype)
-    return sample(features, grid)*mask, mask
+    mask = mask.contiguous().sigmoid()
+    return sample(features, grid, mask), mask[:, None].to(features.dtype)
 
 # %% ../../nbs/35_edtalk/10_network.ipynb #10_network-decoder-009
 def normal(x): return F.group_norm(x, x.shape[1])
@@ -224,7 +235,7 @@ class Emotion(nn.Module):
         features, x = prepared
         h = self.shared(felt).relu()
         spread, mean = 1 + self.spread(h)[:, :, None, None], self.mean(h)[:, :, None, None]
-        return torch.addcmul(mean, x, spread).add_(features)
+        return torch.addcmul(features, x, spread).add_(mean)
 
 # %% ../../nbs/35_edtalk/10_network.ipynb #10_network-decoder-012
 class Level(nn.Module):
@@ -255,7 +266,7 @@ class Decoder(nn.Module):
         "The part of the work that depends on the identity alone."
         return [level.emotion.prepare(f) for level, f in zip(self.levels, features)]
 
-    def forward(self, w, felt, identity, few:int|None=None):  # latent, expression's share: [B, 512] -> [B, 3, size, size]
+    def forward(self, w, felt, identity, single:bool=False):  # latent, expression's share: [B, 512] -> [B, 3, size, size]
         start = self.start.expand(len(w), -1, -1, -1).contiguous(memory_format=layout(self.start))
         x, flow = self.first(start, w), fine(w.new_zeros(len(w), 3, 4, 4))
         now, work = (x, flow, flow), [*zip(self.levels, identity)]
@@ -263,8 +274,8 @@ class Decoder(nn.Module):
         def rest(w, felt, *now):
             for level, looks in work[-2:]: now = level(now[0], w, felt, looks, *now[1:])
             return now[2]
-        parts = zip(*(t.split(few or len(w)) for t in (w, felt, *now)))
-        return torch.cat([rest(*part) for part in parts])
+        if not single: return rest(w, felt, *now)
+        return torch.cat([rest(*one) for one in zip(*(t.split(1) for t in (w, felt, *now)))])
 
 def layout(x):  # -> torch.memory_format
     "Channels last, if the tensor lies so."

@@ -40,17 +40,18 @@ class Winograd(nn.Module):
         for name, x in dict(weights=weights, into=torch.kron(B, B), back=torch.kron(A, A)).items():
             self.register_buffer(name, x.to(weight).contiguous(), persistent=False)
 
-    def tiles(self, part):  # [B, r, W/m, C, m + 2, m + 2] -> [B, r, m, W/m, m, O]
+    def tiles(self, part, weights):  # [B, r, W/m, C, m + 2, m + 2] -> [B, r, m, W/m, m, O]
         "The outputs of some rows of tiles."
         B, r, w, C = part.shape[:4]
         x = (self.into @ part.permute(4, 5, 0, 1, 2, 3).reshape(len(self.into), -1)).view(len(self.into), -1, C)
-        y = self.back @ torch.bmm(x, self.weights).flatten(1)
+        y = self.back @ torch.bmm(x, weights).flatten(1)
         return y.view(self.m, self.m, B, r, w, -1).permute(2, 3, 0, 4, 1, 5)
 
-    def forward(self, x):  # [B, C, H, W] -> [B, O, H, W], channels last
+    def forward(self, x, by=None):  # [B, C, H, W], what the weights are multiplied by [C, O] -> [B, O, H, W], channels last
+        weights = self.weights if by is None else self.weights*by
         m, (B, _, H, W) = self.m, x.shape
         x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).unfold(1, m + 2, m).unfold(2, m + 2, m)
         y = x.new_empty(B, H//m, m, W//m, m, self.weights.shape[-1])
         rows = max(1, STRIP//x[:, 0].numel())
-        for part, place in zip(x.split(rows, 1), y.split(rows, 1)): place.copy_(self.tiles(part))
+        for part, place in zip(x.split(rows, 1), y.split(rows, 1)): place.copy_(self.tiles(part, weights))
         return y.view(B, H, W, -1).permute(0, 3, 1, 2)
