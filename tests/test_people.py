@@ -225,6 +225,22 @@ def test_an_ear_for_few_numbers_is_kept_and_read_again(tmp_path):
     with pytest.raises(CmetError, match="ear has no setting 'foo'.*keep"): mapper("label", ear={"foo": 1})
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_bar_shows_while_ears_are_fitted(terminal, monkeypatch):
+    import io
+    from cmet.corpus import concat, make_corpus
+    from cmet.corpus.people import talking_textbook
+    x, voice, emotion = toy()
+    rows = [dict(speaker=v, emotion=e, sentence=str(i)) for i, (v, e) in enumerate(zip(voice, emotion))]
+    both = concat(make_corpus(rows, x, name="toy", encoder="toy", codec="mesh"), talking_textbook(), name="both")
+    screen = io.StringIO()
+    screen.isatty = lambda: terminal
+    monkeypatch.setattr("sys.stderr", screen)
+    made = mapper("label", ear=True).fit(both)
+    assert ("ears for strangers" in screen.getvalue() and "the ear" in screen.getvalue()) == terminal == bool(screen.getvalue())
+    assert "by ears that had not met who speaks" in made.tried
+
+
 def test_an_emotion_of_one_person_is_named_and_may_be_left_out():
     from cmet.corpus import concat, make_corpus
     from cmet.corpus.people import talking_textbook
