@@ -473,6 +473,8 @@ def test_a_training_says_what_is_known_of_strangers(tmp_path, capsys):
                     "(guessing: 14%)", more] and right > .5
     said = train("--set", "steps=4", "batch=8", "held_speakers=[F01,M01]", "evaluate=2")
     assert said[0].startswith("a change of F01, M01 is found to be the right emotion's in ") and said[0].endswith("by that the step was chosen: expect less of others")
+    write_corpus(studio.select(studio.clips["emotion"].isin(["neutral", "sad"]).to_numpy()), tmp_path/"two")
+    assert len(train(tmp_path/"two", "--mapper", "ridge", "--set", "ear=true")) == 1, "where one emotion is all there is, hearing it is no feat"
     write_corpus(studio.select((studio.clips["speaker"] == "F01").to_numpy()), tmp_path/"one")
     assert train(tmp_path/"one", "--mapper", "ridge") == [unknown + "`cmet eval FOLDER` scores edits of others"], "nobody can be left out"
 
