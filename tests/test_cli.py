@@ -194,9 +194,8 @@ def test_notes_are_the_kits_own(monkeypatch, capsys):
     def noisy():
         warnings.warn_explicit("ours", UserWarning, cmet.io.assets.__file__, 1)
         warnings.warn_explicit("theirs", UserWarning, "/home/me/cmet/.venv/lib/other.py", 1)
-        table = type("Table", (), {"to_string": lambda self: "table"})
-        return table()
-    monkeypatch.setattr(cmet.io.assets, "where", noisy)
+        return "a list"
+    monkeypatch.setattr(cmet.io.assets, "overview", noisy)
     assert main(["assets"]) == 0 and capsys.readouterr().err == "cmet: note: ours\n"
 
 
