@@ -483,12 +483,14 @@ def test_a_training_says_what_is_known_of_strangers(tmp_path, capsys):
     (["train", "ravdess"], "RAVDESS is not here: set CMET_DATA to the folder that holds it"),
     (["train", "ravdes"], "no corpus 'ravdes': did you mean ravdess? or give a corpus folder, or one of ravdess, studio"),
     (["train", "mine"], "'mine' is a data set, not a corpus: make one of it: cmet encode mine -o OUT"),
+    (["train", "notes.txt"], "no corpus 'notes.txt': give a corpus folder, or one of ravdess, studio"),
     (["train", "c", "--encoder", "whisper"], "--encoder whisper is for ravdess, studio and people: a corpus keeps"),
     (["edit", str(builtin("portrait.mp4")), "--vector", "happy", "--preview", "--corpus", "ravdess"], "RAVDESS is not here: set CMET_DATA")])
 def test_a_corpus_is_named_alike_everywhere(tmp_path, monkeypatch, capsys, argv, said):
     from cmet.cli import main
     monkeypatch.setenv("CMET_DATA", str(tmp_path))
     (tmp_path/"mine").mkdir()
+    (tmp_path/"notes.txt").touch()
     assert main([*argv, "-o", str(tmp_path/("x.png" if argv[0] == "edit" else "x.safetensors"))]) == 2
     assert f"cmet: {said}" in capsys.readouterr().err
 

@@ -51,7 +51,7 @@ def _stored(name):
     from cmet.corpus.corpus import read_corpus
     put_back(name)
     if name == "studio" or Path(name).is_dir(): return read_corpus(name)
-    if find_data(name): raise CmetError(f"'{name}' is a data set, not a corpus", f"make one of it: cmet encode {name} -o OUT")
+    if (found := find_data(name)) and found.is_dir(): raise CmetError(f"'{name}' is a data set, not a corpus", f"make one of it: cmet encode {name} -o OUT")
     near = difflib.get_close_matches(str(name), MADE, n=1)
     raise CmetError(f"no corpus '{name}'", f"did you mean {''.join(near)}? or "*bool(near) + f"give a corpus folder, or one of {', '.join(MADE)}")
 
