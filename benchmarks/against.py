@@ -16,12 +16,17 @@ edtalk   Reading and drawing a frame of 256² with EDTalk's network of random we
 corpus   100,000 random clips, 88 speech numbers and 25 frames each: opening, a direction, a composed vector of faces, a pair for each clip.
 slider   The explorer without a browser, a picture of 512²: from a slider's new value to the picture; the wall time that 95 % stay below, CPU as it
          comes for each movement, with all that follows. The other version's preview is enlarged to that size if it was smaller.
-test     What `make test` does, by each version in its folder with this Python's programs. Half an hour and more.
+test     What `make test` does, by each version in its folder with this Python's programs; a step that fails does not keep the next from its work. Half an
+         hour and more.
+
+Where both versions are to come to the same, the table says how far apart they are: the mean and the largest difference of the numbers that came out, in
+parts of their spread: pixels, the weights after the steps, vectors, what was encoded. Edits by the mesh, mappers and the explorer are to differ.
 
 Memory is the process's peak; where a short work is taken off, the long one's. Rows of RAVDESS need the recordings (CMET_DATA); they, `large` and
 `test` are run once, the others in several rounds. `works.py` holds what runs in both. Prints a table and, if all rows were asked for, stores it beside this file, as JSON and Markdown.
 """
 import argparse
+import base64
 import json
 import os
 import subprocess
@@ -76,13 +81,30 @@ def race(versions, rounds, take):
     return np.array([[take(v) for v in versions] for _ in range(rounds)])
 
 
+def apart(a, b):
+    "Mean and largest difference of two outcomes, in parts of the spread of the first."
+    gap = np.abs(np.float64(a) - b)/np.std(a)
+    return float(gap.mean()), float(gap.max())
+
+
 def told(versions, rounds, *words):
-    "Pairs (name, the same) of a work that clocks itself."
+    "(name, the same, how far apart) of a work that clocks itself."
+    outcomes = {}
     def once(v):
         *_, mb, out = work(v, *words)
-        return {name: (*spent, mb) for name, *spent in map(json.loads, filter(lambda line: line.startswith('["'), out.splitlines()))}
+        rows = [json.loads(line) for line in out.splitlines() if line.startswith('["')]
+        for name, *_, numbers in (row for row in rows if len(row) > 3): outcomes[name, v] = np.frombuffer(base64.b64decode(numbers), np.float32)
+        return {name: (*spent[:2], mb) for name, *spent in rows}
     found = [[once(v) for v in versions] for _ in range(rounds)]
-    for name in found[0][0]: yield name, np.array([[one[name] for one in turn] for turn in found])
+    for name in found[0][0]:
+        gap = [apart(*(outcomes[name, v] for v in versions))] if (name, versions[0]) in outcomes else []
+        yield name, np.array([[one[name] for one in turn] for turn in found]), *gap
+
+
+def packed(a, b):
+    "How far apart the speech of two corpora is."
+    from cmet.corpus.corpus import read_corpus
+    return apart(*(read_corpus(f).speech for f in (a, b)))
 
 
 def less(took, n):
@@ -146,7 +168,7 @@ def heard(versions, place, s, workers):
 
 
 def encode(versions, rounds, place, s):
-    for name, n in (TWO, 2), (ONE, 1): yield name, heard(versions, place, s, n)
+    for name, n in (TWO, 2), (ONE, 1): yield name, heard(versions, place, s, n), packed(place/"heard 0", place/"heard 1")
 
 
 def stored(folder, n):
@@ -162,9 +184,9 @@ def stored(folder, n):
 def many(versions, rounds, place, s):
     folders = [stored(place/f"many {n}", n) for n in s.many]
     took = race(versions, rounds, lambda v: [command(v, "encode", f, "--layout", "folder", "--encoder", "emotion2vec-large", "--workers", 2, "--force",
-                                                     "-o", place/"packed") for f in folders])
+                                                     "-o", place/f"packed {versions.index(v)}") for f in folders])
     for k, (a, b) in enumerate(zip(s.many, s.many[1:])):
-        yield f"cmet encode, stored features, a clip from the {a:,}th to the {b:,}th", less(took[:, :, k:k + 2], b - a)
+        yield f"cmet encode, stored features, a clip from the {a:,}th to the {b:,}th", less(took[:, :, k:k + 2], b - a), packed(place/"packed 0", place/"packed 1")
 
 
 def trained(versions, corpus, place, s):
@@ -214,14 +236,14 @@ def slider(versions, rounds, place, s):
 
 
 def test(versions, rounds, place, s):
-    ends = []
-    def suite(v):  # one that fails is told, too
-        wall, cpu, _, out = spend("sh", "-c", 'make -o install test "VENV=$0"; echo $?', sys.prefix, cwd=v, env=os.environ | {"PYTHONPATH": str(v)})
-        ends.append(out.split()[-1])
-        if ends[-1] != "0": print(f"{v}:\n{out[-2000:]}", file=sys.stderr)
+    failed = []
+    def suite(v):
+        wall, cpu, said, out = spend("make", "-i", "-o", "install", "test", f"VENV={sys.prefix}", cwd=v, env=os.environ | {"PYTHONPATH": str(v)})
+        failed.append(str(said.count("(ignored)")))
+        print(f"{v}:\n{out[-2000:]}{said[-2000:]}", file=sys.stderr)
         return wall, cpu, np.nan
     took = race(versions, 1, suite)
-    yield f"make test, which ended with {' and '.join(ends)}", took
+    yield f"make test; steps of it that failed: {' and '.join(failed)}", took
 
 
 ROWS = {f.__name__: f for f in (edit, large, run, encode, many, train, wide, step, edtalk, corpus, slider, test)}
@@ -229,15 +251,16 @@ USUAL = [*ROWS][:-1]
 
 
 def measure(versions, rows, rounds, place, s):
-    "Name -> (wall s, CPU s, MB) of each version, for the rows asked for."
+    "Name -> (wall s, CPU s, MB) of each version, for the rows asked for; name -> how far apart outcomes are."
     found = recordings(place, s)
     if found: (place/"recordings").symlink_to(found)
-    out = {}
+    out, gaps = {}, {}
     for name in (r for r in rows if found or r not in ("encode", "train", "wide")):
-        for what, took in ROWS[name](versions, rounds, place, s):
+        for what, took, *gap in ROWS[name](versions, rounds, place, s):
+            if gap: gaps[what] = gap[0]
             out[what] = np.concatenate([np.median(took[..., :2], 0), took[..., 2:].max(0)], -1).tolist()
             print(what, out[what], flush=True)
-    return out
+    return out, gaps
 
 
 def table(r):
@@ -245,10 +268,12 @@ def table(r):
     m = r["machine"]
     lines = [f"## {m['device']}, {m['cores']} cores, {m['threads']} threads" + (f" (load {m['load']})" if m["load"] else ""), "",
              f"{r['old']} and this version in turn. Medians of {r['rounds']} rounds; rows of RAVDESS, of 4K, of 12 megapixels and of the tests: of one.", "",
-             "| work | before: wall, CPU | now | wall ratio | CPU ratio | memory, MB |", "|---|---|---|---|---|---|"]
+             "| work | before: wall, CPU | now | wall ratio | CPU ratio | memory, MB | outcomes apart: mean, largest |", "|---|---|---|---|---|---|---|"]
     for name, ((w0, c0, m0), (w1, c1, m1)) in r["rows"].items():
+        gap = r.get("apart", {}).get(name)
+        gap = "" if gap is None else "{:.2g}, {:.2g}".format(*gap) if any(gap) else "equal"
         memory = "" if np.isnan(m0 + m1) else f"{m0:.0f} → {m1:.0f}"
-        lines.append(f"| {name} | {w0:.3g} s, {c0:.3g} s | {w1:.3g} s, {c1:.3g} s | {w0/w1:.3g} | {c0/c1:.3g} | {memory} |")
+        lines.append(f"| {name} | {w0:.3g} s, {c0:.3g} s | {w1:.3g} s, {c1:.3g} s | {w0/w1:.3g} | {c0/c1:.3g} | {memory} | {gap} |")
     if {ONE, TWO} <= {*r["rows"]}:
         before, now = (one[0]/two[0] for one, two in zip(r["rows"][ONE], r["rows"][TWO]))
         lines += ["", f"Two workers encode RAVDESS {now:.2f} times as fast as one does; before {before:.2f}."]
@@ -265,8 +290,8 @@ def main():
     a = p.parse_args()
     asked = {*a.rows} | ({*USUAL} if "usual" in a.rows else set())
     with tempfile.TemporaryDirectory() as place:
-        rows = measure([a.old.resolve(), HERE.parent], [r for r in ROWS if r in asked], a.rounds, Path(place), QUICK if a.quick else FULL)
-    result = {"machine": machine("cpu"), "old": a.old.name, "rounds": a.rounds, "rows": rows}
+        rows, gaps = measure([a.old.resolve(), HERE.parent], [r for r in ROWS if r in asked], a.rounds, Path(place), QUICK if a.quick else FULL)
+    result = {"machine": machine("cpu"), "old": a.old.name, "rounds": a.rounds, "rows": rows, "apart": gaps}
     print(table(result))
     if not a.quick and {*USUAL} <= asked: store(a.out, "against", "Against another version", "cpu", result, table)
 

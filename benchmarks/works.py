@@ -1,9 +1,10 @@
 """One piece of work in whichever version of the kit is imported: `against.py` runs it in two, `PYTHONPATH=FOLDER python works.py FOLDER NAME …`
 
-What has moved is looked for where it is now, then where it was. Works that clock themselves print a JSON list a line: name, wall s, CPU s. The peak
-of memory in kB comes last, on stderr.
+What has moved is looked for where it is now, then where it was. Works that clock themselves print a JSON list a line: name, wall s, CPU s, and, where two
+versions are to come to the same, the numbers it came to. The peak of memory in kB comes last, on stderr.
 """
 import atexit
+import base64
 import json
 import sys
 import time
@@ -21,10 +22,12 @@ def peak():
     print("PEAK", next((line.split()[1] for line in lines if line.startswith("VmHWM")), "nan"), file=sys.stderr)
 
 
-def clocked(name, work, n=1):
+def clocked(name, work, n=1, outcome=None):
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
-    print(json.dumps([name, (time.perf_counter() - wall)/n, (time.process_time() - cpu)/n]))
+    spent = [(time.perf_counter() - wall)/n, (time.process_time() - cpu)/n]
+    numbers = [base64.b64encode(np.float32(outcome(result)).tobytes()).decode()] if outcome else []
+    print(json.dumps([name, *spent, *numbers]))
     return result
 
 
@@ -44,10 +47,12 @@ def step(file, kind, n, size):
     with np.load(file) as z: clips, parts = {k: z[k] for k in ("speaker", "emotion")}, {k: z[k] for k in ("speech", "face", "offsets")}
     torch.manual_seed(0)
     config = TrainConfig(reference="teacher", batch=128, shots=10, bf16=kind == "bfloat16", device="cpu")
-    step = Stepper(CrossModalTransformer(Config(**json.loads(size))), config)
+    network = CrossModalTransformer(Config(**json.loads(size)))
+    step = Stepper(network, config)
     deal, n = Sampler(Deck(SimpleNamespace(name="random", clips=clips, **parts)), 128, 0, 10), int(n)
     for k in range(2): step(deal(), k)
-    clocked(f"a training step of the paper's network, batch 128, {kind}", lambda: [step(deal(), 2 + k) for k in range(n)], n)
+    clocked(f"a training step of the paper's network, batch 128, {kind}", lambda: [step(deal(), 2 + k) for k in range(n)], n,
+            lambda _: torch.cat([p.detach().flatten()[:1000] for p in network.parameters()]))
 
 
 def edtalk(file, kind):
@@ -61,7 +66,7 @@ def edtalk(file, kind):
         if "to_flows" in k and k.endswith("conv.weight"): state[k] *= .02  # else random flows lead nowhere
     codec = EDTalkCodec(EDTalk.load_official(state), device="cpu", crop=False, bf16=kind == "bfloat16")
     codec.edit(frames[:2], delta[:2])
-    clocked(f"EDTalk, {frames.shape[1]}², {kind}, a frame", lambda: codec.edit(frames, delta), len(frames))
+    clocked(f"EDTalk, {frames.shape[1]}², {kind}, a frame", lambda: codec.edit(frames, delta), len(frames), np.asarray)
 
 
 def corpus(folder, size):
@@ -74,11 +79,12 @@ def corpus(folder, size):
         from cmet.sampling import draw_pairs
     from cmet.vectors import compose, direction
     def works(c):
-        return {"direction happy - neutral": lambda: direction(c, "happy"),
-                "compose happy - .5*sad, faces": lambda: compose("happy - .5*sad", c, space="face"), "a pair for each clip": lambda: draw_pairs(c, len(c))}
-    for work in works(read_corpus("studio")).values(): work()
-    c = clocked(f"{size} clips: open", lambda: read_corpus(folder))
-    for name, work in works(c).items(): clocked(f"{size} clips: {name}", work)
+        return {"direction happy - neutral": (lambda: direction(c, "happy"), np.asarray),
+                "compose happy - .5*sad - .5*neutral, faces": (lambda: compose("happy - .5*sad - .5*neutral", c, space="face"), np.asarray),
+                "a pair for each clip": (lambda: draw_pairs(c, len(c)), None)}
+    for work, _ in works(read_corpus("studio")).values(): work()
+    c = clocked(f"{size} clips: open", lambda: read_corpus(folder), outcome=lambda c: c.speech)
+    for name, (work, outcome) in works(c).items(): clocked(f"{size} clips: {name}", work, outcome=outcome)
 
 
 def slider(file, side, n):
