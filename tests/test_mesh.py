@@ -771,3 +771,21 @@ def test_what_lips_and_a_nose_hide_is_no_dotted_line(codec, points, most, change
     (x0, y0), (x1, y1) = around.min(0).astype(int) - [3, 11], around.max(0).astype(int) + 2
     specks = [np.abs(f.astype(int) - cv2.medianBlur(f, 3))[y0:y1, x0:x1] for f in codec.edit_stream(frames, clip, rows(10, **change))]
     assert np.maximum(np.array(specks) - 12, 0).mean() < most
+
+
+def test_a_lid_that_closes_is_not_painted(codec):
+    "The shade in the hollow above an open eye was drawn out over the whole lid in a blink: 18 grey levels around the eyes (now 12; open 12)."
+    from dataclasses import replace
+
+    from cmet.core import builtin
+    from cmet.face import mesh
+    from cmet.io.media import open_video
+    frames = list(islice(open_video(builtin("portrait.mp4")).frames(), 112, 130))
+    clip = codec.track(frames)
+    lit, plain = mesh.Writer(codec, clip), mesh.Writer(codec, clip)
+    plain.shade = replace(plain.shade, textures=0*plain.shade.textures)
+    def shade(i):
+        (x0, y0), (x1, y1) = clip.points[i, [*EYES[0], *EYES[1]], :2].min(0).astype(int) - [0, 12], clip.points[i, [*EYES[0], *EYES[1]], :2].max(0).astype(int)
+        return np.subtract(*(w.moved(i, frames[i], units(AU04=3))[y0:y1, x0:x1].astype(int) for w in (plain, lit))).mean()
+    shut, wide = np.argsort([eye_opening(p).mean() for p in clip.points])[[0, -1]]
+    assert 5 < shade(shut) < shade(wide), (shade(shut), shade(wide))

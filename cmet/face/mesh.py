@@ -26,7 +26,7 @@ from .asymmetry import LEFT, one_sided, unsmiled
 from .codecs import FaceCodec
 from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, still, track
 from .mouth import closings, drawn_mouth, mouth_in, smiles
-from .shading import CANVAS, Shade, creases, layout_of, log_faces, measured
+from .shading import CANVAS, Shade, creases, layout_of, log_faces, measured, on_lids
 from .warp import sheet, warp
 from ..io.files import atomic
 from ..io.seal import intact, seal
@@ -200,8 +200,8 @@ class Writer:
             move, folds = (delta*np.resize(k, len(delta)) for k in (self.emphasis, self.folds))
             last = self.last  # read once: another thread may set it
             if last[0] is None or (last[0] != delta).any(): self.last = last = delta, self.shade.gain(folds)
-            return warp(frame, self.points[i], self.rig.move(move)@self.pose[i], self.eyes, self.mouth, self.faces, last[1],
-                        self.closing[i])
+            return warp(frame, self.points[i], self.rig.move(move)@self.pose[i], self.eyes, self.mouth, self.faces,
+                        on_lids(last[1], eye_opening(self.points[i])/self.eyes), self.closing[i])
 
 class Writers:
     "A writer for each shot of a clip, made when its turn comes: another shot may show another face."
