@@ -267,7 +267,7 @@ STYLE = """<style>
 .cmet-own .widget-slider { flex-wrap: wrap; height: auto; } .cmet-own .widget-slider > .widget-label { flex: 1 0 100%; text-align: left; }
 .cmet-key { display: inline-block; margin-right: 12px; white-space: nowrap; }
 .cmet-key::before { content: "●"; color: var(--dot); margin-right: 4px; -webkit-text-stroke: .5px var(--jp-ui-font-color2, #777); }
-.cmet :is(input, select, button, [tabindex]):focus-visible { outline: 3px solid #56B4E9; outline-offset: 1px; }
+.cmet :is(input, select, button, a, video, [tabindex]):focus-visible { outline: 3px solid #56B4E9; outline-offset: 1px; }
 .cmet-bars { display: grid; grid-template-columns: max-content 1fr 2.6em; gap: 1px 8px; align-items: center;
   font-size: 13px; }
 .cmet-bars i { position: relative; height: 10px; background: linear-gradient(var(--jp-ui-font-color2, #777),
