@@ -242,7 +242,7 @@ def go_around(page):
             const f = e.closest('.widget-inline-hbox, .widget-slider, .widget-text, .widget-dropdown, .widget-checkbox');
             return ((f?.querySelector('label')?.innerText || e.innerText || e.title || e.className) + '').trim() }"""))
     wanted = {"happy", "surprised", "strength", "Parts of the face", "preset", "Save preset", "moment", "face", "mapper", "codec", "Render video", "PNG", "GIF",
-              "CSV", "ARKit JSON", "copy", "add sound files", "● record", "upload a face", "camera", "drag to compare"}
+              "CSV", "ARKit JSON", "copy", "add sound files", "● record", "upload a face", "camera", "drag to compare", "built-in portrait"}
     assert wanted <= seen, wanted - seen
 
 
@@ -459,6 +459,11 @@ def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
         box_ = page.locator(".cmet-after canvas").bounding_box()
         assert box_["width"] >= 512 and abs(box_["width"] - box_["height"]) < 2, "the face fills a large square"
         shoot(page, f"{kind}_voice")
+        mine = settled(page)
+        for name in ("built-in portrait", "me.png"):
+            page.locator(".cmet-gallery").get_by_role("button", name=f"face {name}").click()
+            wait(page, lambda name=name: ("me.png" in page.locator(".cmet-code").inner_text()) == (name == "me.png"))
+            assert (settled(page) == mine) == (name == "me.png") and page.locator(".cmet-gallery [aria-pressed=true]").get_attribute("title") == name
         page.get_by_role("button", name="● record").click()
         page.get_by_role("button", name="■ stop").wait_for()
         time.sleep(4)
@@ -481,7 +486,7 @@ SEEN = """() => {
     const text = q => document.querySelector('.cmet ' + q)?.innerText || '', number = t => parseFloat(t.replace('−', '-'));
     const field = n => [...document.querySelectorAll('.cmet .widget-dropdown')].find(d => d.innerText.startsWith(n)).querySelector('select').value;
     return {box: document.querySelector('.cmet .widget-text input').value, alert: text('.cmet-bad[role=alert]'), preset: text('.cmet-sets code'),
-        code: text('.cmet-code pre'), face: field('face'), mapper: field('mapper'), wrong: !!document.querySelector('.cmet .cmet-wrong'),
+        code: text('.cmet-code pre'), face: document.querySelector('.cmet-gallery [aria-pressed=true]').title, list: field('face'), mapper: field('mapper'), wrong: !!document.querySelector('.cmet .cmet-wrong'),
         numbers: Object.fromEntries([...document.querySelectorAll('.cmet .widget-slider')].map(s =>
             [s.querySelector('label').innerText, number(s.querySelector('.widget-readout').innerText)]))} }"""
 
@@ -541,7 +546,7 @@ def test_random_actions_leave_nothing_that_contradicts(tmp_path):
         parts = dict.fromkeys(PARTS, 1) | dict(told["regions"])
         assert all(abs(seen["numbers"].get(n, 0) - k) < .006 for n, k in (told["weights"] | {"strength": told["strength"]} | parts).items())
         told_code = f"regions={told['regions']!r}" if told["regions"] else f"vector='{seen['preset'].split(' |')[0]}', strength={told['strength']}"
-        assert told_code in seen["code"] and seen["face"] == "built-in portrait"
+        assert told_code in seen["code"] and seen["face"] == seen["list"] == "built-in portrait"
         return hashlib.sha1(jpeg(view.after)).digest() == bytes(map(int, shown.split(",")))
 
     with served("voila", tmp_path, code=LISTENING) as url, browser(tmp_path/"profile") as page:

@@ -177,6 +177,7 @@ class Explorer:
             held, self.names = (self.state, self.names, self.view and self.view.clip), tuple(view.voice.parts)
             new = [n for n in view.own if n not in (self.view.own if self.view else ())]
             self.view = view = replace(view, wish=tidy(view.wish, self.names))
+            if view.wish.source not in self.sources: self.sources.append(view.wish.source)  # a face that was brought stays within reach
             now = tidy(self.state, self.names)  # what was wished meanwhile; the same wish may have had other names
             self.state = view.wish if now == tidy(wish, self.names) else now
             if held[:2] != (self.state, self.names) or held[2] is not view.clip: self._controls()

@@ -16,9 +16,10 @@ import anywidget
 import ipywidgets as w
 
 from .preview import PORTRAIT, Wish
-from .upload import Upload, example_voices
+from .upload import Gallery, Upload, example_voices, thumb
 from .voices import spell
 from .widgets import LEFT, PLAIN, STEP, WIDE, Choice, Moment, Number, Quiet, note, turn_to
+from ..core import builtin
 from ..face.codecs import CODECS
 from ..face.regions import MOST_OF, PARTS, told_regions
 from ..mappers.registry import MAPPERS
@@ -37,12 +38,13 @@ class Settings:
         self.play = w.Play(0, min=0, max=1, repeat=True, show_repeat=False, layout=w.Layout(width="84px"))
         self.link = w.jslink((self.play, "value"), (self.frame, "value"))
         self.source, self.mapper, self.codec = (Choice(description=n, layout=WIDE, style=LEFT) for n in ("face", "mapper", "codec"))
-        self.upload = Upload("upload a face", "image/*,video/*", "camera")
+        self.upload, self.gallery = Upload("upload a face", "image/*,video/*", "camera"), Gallery()
+        self.gallery.chosen = lambda k: self._moved("source", self.source.options[k][1])
         self.controls = dict(strength=self.strength, frame=self.frame, source=self.source, mapper=self.mapper, codec=self.codec)
         for name, c in self.controls.items():
             c.turn = turn or nullcontext()
             c.observe(lambda change, name=name: self._moved(name, change["new"]), "value")
-        self.face, self.widget = w.VBox([self.source, self.upload.widget]), w.VBox([self.mapper, self.codec])
+        self.face, self.widget = w.VBox([self.gallery, self.source, self.upload.widget]), w.VBox([self.mapper, self.codec])
 
     def show(self,
         wish:Wish,
@@ -60,6 +62,9 @@ class Settings:
             for name, known in dict(source=sources, mapper=["auto", *MAPPERS], codec=[*CODECS]).items():
                 options = tuple(titles([*known, getattr(wish, name)]))
                 if self.controls[name].options != options: self.controls[name].options = options
+            faces = [value for _, value in self.source.options]
+            self.gallery.items = [[title, thumb(builtin("portrait.mp4") if value == PORTRAIT else value)] for title, value in self.source.options]
+            self.gallery.now = faces.index(wish.source)
             turn_to(self.strength, wish.strength)
             for name, c in self.controls.items():
                 if name != "strength" and c.value != getattr(wish, name): c.value = getattr(wish, name)
