@@ -118,7 +118,10 @@ def data_set(
     plain = Path(given).name == str(given)
     if Path(given).is_dir(): return Path(given)
     if plain and (found := find_data(given)) is not None and found.is_dir(): return found
-    raise CmetError(f"'{given}' is no folder", "give the folder of the data set" + ", or set CMET_DATA to the folder that holds it"*plain)
+    known = [p.name for p in data.iterdir()] if plain and (data := find_data(".")) else []
+    near = difflib.get_close_matches(str(given), known, n=1)
+    raise CmetError(f"'{given}' is no folder", f"did you mean {near[0]}?" if near else
+                    "give the folder of the data set" + ", or set CMET_DATA to the folder that holds it"*plain)
 
 def cache_dir() -> Path:
     "Folder for what can be fetched or computed again: `CMET_CACHE`, or `cmet` in the user's cache folder."

@@ -137,6 +137,7 @@ def test_a_plain_name_is_a_data_set_of_the_users_folder(tmp_path, monkeypatch, c
     monkeypatch.setenv("CMET_DATA", str(tmp_path/"data"))
     assert main(["audit", "mine"]) == 0 and main(["encode", "mine", "-o", "out", "--encoder", "egemaps"]) == 0
     assert "folder: 2 clips of 1 speakers" in (said := capsys.readouterr().out) and "out: 2 clips" in said
+    assert main(["audit", "mien"]) == 2 and capsys.readouterr().err == "cmet: 'mien' is no folder: did you mean mine?\n"
     monkeypatch.delenv("CMET_DATA")
     for line in ["audit", "mine"], ["encode", "mine", "-o", "again"]:
         assert main(line) == 2

@@ -276,6 +276,14 @@ def test_a_picture_is_one_of_the_kinds_the_kit_reads(tmp_path, kind):
     with pytest.raises(CmetError, match="a.png' cannot be read as an image"): open_video(tmp_path/"a.png")
 
 
+def test_a_picture_that_was_cut_off_is_said_to_be(tmp_path):
+    "A jpg was to be converted to jpg."
+    from PIL import Image
+    Image.fromarray(FACE).save(tmp_path/"a.jpg")
+    (tmp_path/"a.jpg").write_bytes((tmp_path/"a.jpg").read_bytes()[:4000])
+    with pytest.raises(CmetError, match="a.jpg' is cut short: copy or download it again"): open_video(tmp_path/"a.jpg")
+
+
 @pytest.mark.parametrize("size", [(33_000, 20), (20, 33_000), (12_000, 8_000)])
 @pytest.mark.parametrize("ending", [".png", ".mp4"])
 def test_pictures_that_the_finders_of_faces_would_die_of(tmp_path, size, ending):

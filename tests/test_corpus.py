@@ -160,7 +160,7 @@ def test_a_layout_is_taken_where_nearly_all_recordings_fit(tmp_path, layout, oth
           *(f"tables/of/{k}.csv.txt" for k in range(90)))
     if wanted: assert detect_layout(tmp_path) == (layout if wanted == "named" else wanted)
     else:
-        said = rf"no layout fits nearly all recordings in .*\b{layout} fits {fit} of 40\b.*: say which with --layout, or give a folder of one"
+        said = rf"no layout fits nearly all recordings in .*\b{layout} fits {fit} of 40\b.*; not .*(wav|mp3|flac|m4a|mp4).*: say which with --layout, or give a folder of one"
         with pytest.raises(CmetError, match=said): detect_layout(tmp_path)
 
 

@@ -14,7 +14,7 @@ from skimage.data import astronaut
 
 from cmet.core import BASIC, EMOTIONS, CmetError, builtin, find_data, sha256
 from cmet.corpus.corpus import make_corpus
-from cmet.edit.pipeline import LABEL, edit_video, face_change
+from cmet.edit.pipeline import LABEL, Request, edit_video, face_change
 from cmet.edit.previews import preview
 from cmet.edit.request import speech_files, speech_vector, wanted_vector
 from cmet.face.action_units import AUS
@@ -95,6 +95,34 @@ def test_a_curve_comes_and_goes(talk, corpus):
 def test_wrong_curves(talk, corpus, wrong, words):
     with pytest.raises(CmetError, match=words): run(talk, corpus, **{"vector": None} | wrong)
     assert not (talk.parent/"out.mp4").exists()
+
+
+def test_a_preview_of_a_curve_shows_its_keys(talk, corpus):
+    "It showed three moments between them, at none of which the curve's emotions are seen."
+    from cmet.edit.previews import looked
+    for video, curve, seen in ((talk, "0 sad -> 0.3 happy -> 0.6 sad", [0, .3, 19/30]), (talk, "0.1 happy -> 9 sad", [.1, 19/30]),
+                               (picture(talk), "0 happy -> 1.5 sad -> 3 angry", [0, 1.52, 2.96])):
+        request = Request(curve=curve, mapper=One(), codec=Toy(), corpus=corpus, encoder="egemaps").choose().listen()
+        rows, at, _ = looked(request, open_video(video))
+        assert np.allclose(at, seen, atol=.04) and len(rows) == len(seen), (curve, at)
+
+
+def picture(talk):
+    Image.fromarray(FACE).save(talk.parent/"still.png")
+    return talk.parent/"still.png"
+
+
+def test_a_name_means_the_voices_that_a_mapper_was_fitted_to(talk, corpus):
+    "A mapper of one's own that keeps no voices was given those of the studio, silently."
+    from cmet.mappers.registry import RidgeMapper
+    fitted = RidgeMapper().fit(corpus)
+    words = dict(mapper=fitted, codec=Toy(), progress=False)
+    for wish in (dict(vector="happy"), dict(curve="0 happy")):
+        with pytest.raises(CmetError, match="in whose voices.*'toy'.*--corpus"): edit_video(talk, talk.parent/"o.mp4", **words, **wish)
+        assert not (talk.parent/"o.mp4").exists()
+        edit_video(talk, talk.parent/"o.mp4", **words, **wish, corpus=corpus, force=True)
+        (talk.parent/"o.mp4").unlink()
+        (talk.parent/"o.json").unlink()
 
 
 def test_it_says_what_made_it(talk, corpus):

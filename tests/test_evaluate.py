@@ -242,6 +242,10 @@ def test_one_source_has_no_own_face_to_be_found_and_no_clock(made, tmp_path):
     assert "--source FOLDER with anna_neutral.mp4" in why and why in report.text and not report.summary["retrieval"]
     assert "seconds" not in report.table and "seconds" not in report.files[0].read_text().splitlines()[0]
     assert report.table["sync_jaw"].notna().any()
+    (tmp_path/"more").mkdir()
+    shutil.copy(made/"made"/"eileen_neutral_happy.mp4", tmp_path/"more"/"eileen_contempt.mp4")
+    report = ev.evaluate(tmp_path/"more", tmp_path/"out2", progress=False)
+    assert report.summary["not_measured"]["contempt, as an emotion"] == "1 video of it, and no judge here has that answer" and "contempt, as" in report.text
 
 
 def test_blendshapes_are_measured_by_any_protocol(made, tmp_path):

@@ -454,6 +454,16 @@ def test_an_ear_of_one_voice_is_refused_in_one_line():
     with pytest.raises(CmetError, match="voices of several people"): heard(x, ["anna"]*8, ["neutral", "happy"]*4)
 
 
+def test_a_training_says_which_edits_will_hardly_be_seen():
+    from cmet.mappers.registry import faint, prospects
+    rows = [dict(speaker=s, emotion=e) for s in "AB" for e in ("neutral", "happy", "sad")]
+    face = {"neutral": 0, "happy": 2., "sad": .3}
+    faces = [np.full((2, 17), face[r["emotion"]]) for r in rows]
+    c = make_corpus(rows, np.arange(12.).reshape(6, 2), faces, name="c")
+    assert faint(c) == ["sad"] and "its edits to sad will hardly be seen" in prospects(mapper("label").fit(c), c, "c")
+    assert faint(make_corpus(rows, np.arange(12.).reshape(6, 2), [f[:, :3] for f in faces], name="c")) == []
+
+
 def test_a_training_says_what_is_known_of_strangers(tmp_path, capsys):
     "What was heard by ears that had not met who speaks; what chose the step is not called held out; and which command tells more."
     from cmet.cli import main

@@ -210,7 +210,7 @@ def read_layout(
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-037
 NEARLY = .9  # of the recordings: so many must fit a layout that nobody named
 
-def _fitting(paths) -> tuple:  # of three tables by layout: paths that fit; how many recordings fit, and how many do not
+def _fitting(paths) -> tuple:  # of three tables by layout: paths that fit; how many recordings fit, and which do not
     "What each layout makes of some files; of what fits others too, `folder` takes what lies under an emotion's name."
     films, fits, many, left = {p for p in paths if _RECORDING.fullmatch(p)}, {}, {}, {}
     for name in sorted(LAYOUTS, key="folder".__eq__):
@@ -219,14 +219,15 @@ def _fitting(paths) -> tuple:  # of three tables by layout: paths that fit; how 
         fit = {p for p in paths if any(e.fullmatch(p) for e in kinds.values())}
         if name == "folder": fit = {p for p in fit if p not in others or _is_emotion(p.split("/")[1])}
         fits[name], many[name] = fit, len(fit & films) or len(fit)  # features stand for recordings where there are none
-        left[name] = sum(not (rest and rest.fullmatch(p)) for p in films - fit)
+        left[name] = sorted(p for p in films - fit if not (rest and rest.fullmatch(p)))
     return fits, many, left
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-017
 def _undecided(root, many, left) -> CmetError:
     most = sorted(((n, name) for name, n in many.items() if n), reverse=True)[:3]
     return CmetError(f"no layout fits nearly all recordings in '{root}' "
-                     f"({', '.join(f'{name} fits {n} of {n + left[name]}' for n, name in most)})",
+                     f"({', '.join(f'{name} fits {n} of {n + len(left[name])}' for n, name in most)}; "
+                     f"not {', '.join(left[most[0][1]][:3])}{' …'*(len(left[most[0][1]]) > 3)})",
                      "say which with --layout, or give a folder of one data set only")
 
 def detect_layout(
@@ -237,7 +238,7 @@ def detect_layout(
     plugins()  # a layout of one's own fits too
     fits, many, left = _fitting(_paths(root))
     if not any(many.values()): raise _nothing(root, f"make it like {Own.example}")
-    if not (good := [name for name, n in many.items() if n and n >= NEARLY*(n + left[name])]): raise _undecided(root, many, left)
+    if not (good := [name for name, n in many.items() if n and n >= NEARLY*(n + len(left[name]))]): raise _undecided(root, many, left)
     good = [name for name in good if name != "folder"] or good
     best = [name for name in good if len(fits[name]) == max(len(fits[n]) for n in good)]
     if len(best) > 1: raise CmetError(f"'{root}' could be {' or '.join(best)}", "say which with --layout")

@@ -120,7 +120,7 @@ def edit_folder(
                 bar.set_description(name)
                 if video in done: continue
                 if reason := _one(work, video, plan[video], name, force, progress): lost.append((name, reason))
-        except KeyboardInterrupt: raise KeyboardInterrupt(f"'{out}' keeps what is finished, the same command goes on") from None
+        except KeyboardInterrupt: raise KeyboardInterrupt(f"'{out}' keeps what is finished, the same command goes on"*out.exists()) from None
         finally:
             bar.close()
             for place in sorted(_folders(out) - before, reverse=True):

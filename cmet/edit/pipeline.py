@@ -32,8 +32,8 @@ from ..io.files import atomic, check_file, check_output
 from ..io.media import open_video, write_video
 from ..io.pictures import in_a_row
 from ..io.sound import read_audio
-from .request import (Course, audible, change, check_pair, check_request, chosen_codec, chosen_voice, is_saved, wanted_course,
-                          wanted_vector)
+from .request import (Course, audible, change, check_named, check_pair, check_request, chosen_codec, chosen_voice, is_saved,
+                          wanted_course, wanted_vector)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-005
 LABEL = "edited face made by cmet"
@@ -181,6 +181,7 @@ class Request:
     def choose(self):
         "Find the files, and who hears them."
         self.mapper, self.corpus, self.encoder, self.files = chosen_voice(*self.voice)
+        if self.voice[1] is None: check_named(self.mapper, self.corpus, self.words[0] or self.words[1])
         self.files["lips"] = [] if self.lips is None else [check_file(self.lips, "sound file")]
         return self
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core import CmetError
 from .caution import standing
-from .pipeline import LABEL, Request, Shown
+from .pipeline import LABEL, MOST, Request, Shown
 from .request import Course, change
 from ..face.landmarks import Track
 from ..io.files import atomic, check_name, check_output
@@ -27,10 +27,11 @@ from ..io.pictures import filmstrip
 # %% ../../nbs/80_edit/60_previews.ipynb #60_previews-023
 SECONDS, MOMENTS, NARROW, WIDE = 5, 3, 256, 480  # how far it looks; pictures; pixels across, at least and at most
 
-def _moments(source, moving:bool) -> dict:  # number of the frame -> uint8 [H, W, 3]
-    "Some frames of the beginning."
+def _moments(source, moving:bool, keys=()) -> dict:  # keys: seconds of a curve's; -> number of the frame -> uint8 [H, W, 3]
+    "Some frames of the beginning, or where a curve has its keys."
     n = min(source.n_frames or 1 << 30, max(1, round(SECONDS*source.fps)))
     want = set(np.linspace(0, n - 1, MOMENTS + 2)[1:-1].round().astype(int)) if moving else {0}
+    if len(keys): want = set(np.round(np.float64(keys)*float(source.fps)).clip(0, (source.n_frames or n) - 1).astype(int)[:MOST])
     found = {i: f for i, f in enumerate(islice(source.frames(), max(want) + 1)) if i in want}
     return found or {0: next(source.frames())}  # it ended before the first of them
 
@@ -59,7 +60,8 @@ def _together(tracks) -> list:
 def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment the unedited frame, then that of each strength; seconds; where the face is)
     "What a request does to a few frames."
     codec = request.codec
-    frames = _moments(source, source.still is None or request.follow or isinstance(request.wish, Course))
+    keys = request.wish.curve.times if isinstance(request.wish, Course) else ()
+    frames = _moments(source, source.still is None or request.follow, keys)
     tracks, at = [codec.track([f]) for f in frames.values()], np.array(list(frames))/float(source.fps)
     whole = _together(tracks)
     with warnings.catch_warnings():
@@ -68,7 +70,7 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
     seen = np.isfinite(face).all(1)
     if not seen.any(): raise CmetError(f"no face at {len(seen)} moments of '{source.path}'", "give a video of one face, seen from the front")
     delta = change(request.mapper, request.wish, face, at)
-    gain = None if request.gain is None else request.gain.along(source.n_frames or max(frames) + 1, source.fps)[list(frames)]
+    gain = None if request.gain is None else request.gain.over(source.n_frames or max(frames) + 1, source.fps)[0][list(frames)]
     drawn, notes = request.drawn(delta, whole[0], gain)
     told = standing(source, request.lips, request.wish) + [n for t in tracks for n in getattr(t, "notes", ())]
     if not seen.all(): told.append(f"no face at {(~seen).sum()} of {len(seen)} moments; they stay as they are")

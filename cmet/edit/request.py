@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'SOUNDS', 'PEOPLE', 'check_strength', 'check_request', 'speech_files', 'audible', 'chosen_codec', 'shipped',
-           'people_mapper', 'is_saved', 'fitted_mapper', 'hearing', 'chosen_voice', 'neutral_pool', 'wanted_vector',
-           'Course', 'wanted_course', 'change', 'check_pair', 'speech_vector']
+           'people_mapper', 'is_saved', 'fitted_mapper', 'check_named', 'hearing', 'chosen_voice', 'neutral_pool',
+           'wanted_vector', 'Course', 'wanted_course', 'change', 'check_pair', 'speech_vector']
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-002
 import inspect
@@ -143,8 +143,8 @@ def fitted_mapper(
     if corpus is None and str(mapper) == "auto": return people_mapper(encoder, files)
     own = load_mapper(mapper) if is_saved(mapper) else None if isinstance(mapper, (str, Path)) else mapper
     if corpus is None and own is not None and "bank" in getattr(own, "config", {}): return own, bank(own)
-    corpus = "studio" if corpus is None else corpus
-    corpus = open_corpus(corpus) if isinstance(corpus, (str, Path)) else corpus
+    if corpus is None: corpus = open_corpus("studio")
+    elif isinstance(corpus, (str, Path)): corpus = open_corpus(corpus, getattr(own, "encoder", None) or "egemaps")
     if own is not None: return own, corpus
     if str(mapper) == "cmet-official":
         from cmet.mappers.neural import official
@@ -153,6 +153,16 @@ def fitted_mapper(
     if kind not in MAPPERS and os.path.isfile(f"{kind}.safetensors"): raise CmetError(f"unknown mapper '{kind}'", f"did you mean {kind}.safetensors?")
     MAPPERS.find(kind, "auto", "studio", "cmet-official")  # a slip of the pen is told with all that may be said here
     return shipped(kind, corpus) or make_mapper(kind).fit(corpus), corpus
+
+def check_named(
+    mapper, corpus,  # of `fitted_mapper`
+    words,  # a vector or a curve by emotions' names, or None
+):
+    "A name means the voices that a mapper was fitted to: where those are not at hand, and nobody gave others, it raises `CmetError`."
+    fitted = getattr(mapper, "config", {})
+    if words is None or "bank" in fitted or fitted.get("corpus_sha256", corpus.hashes) == corpus.hashes: return
+    raise CmetError(f"'{words}' in whose voices? The mapper was fitted to '{fitted['corpus']}' and keeps none of them",
+                    "give that corpus with --corpus, or speech with --to; `cmet train` with --set ear=true makes a mapper that keeps them")
 
 def hearing(encoder, mapper, corpus):  # encoder: a name, a SpeechEncoder, "auto" or None
     "The mapper's speech encoder; one that contradicts it raises `CmetError`."
@@ -205,7 +215,7 @@ def wanted_vector(
         found = speech_vector(end, start, encoder.name, corpus)
     if np.abs(found.values).max() > 1e-6: return found
     if vector is None: raise CmetError("the speech vector is zero, for --to and --from are the same speech", "give --to other speech than --from")
-    raise CmetError("the speech vector is zero", "name an emotion that is not taken off again; neutral is where each begins, and changes nothing")
+    raise CmetError(f"the vector '{vector}' is zero", "name an emotion that is not taken off again; neutral is where each begins, and changes nothing")
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-020
 @dataclass(frozen=True)

@@ -162,7 +162,9 @@ def summarise(
     done, columns = table[fault.isna()], dict(kit=("read", "read_relative"), paper=("read",))[bench.protocol]
     names = dict(read="mean logits" if bench.protocol == "paper" else "as is", read_relative="relative")
     aside, own = dict(zip(table.edited[fault.notna()], fault.dropna())), retrieval(done)
-    unknown = OWN if "blendshapes" in bench.nets and not own else {}
+    unknown = dict(OWN) if "blendshapes" in bench.nets and not own else {}
+    unknown |= {f"{e}, as an emotion": f"{n} video{'s'*(n > 1)} of it, and no judge here has that answer"
+                for e, n in done.emotion.value_counts(sort=False).items() if e not in READ}
     out = dict(protocol=bench.protocol, judge=bench.judge.name, folder=Path(folder).name, cmet=__version__,
                videos=len(table), measured=len(done), set_aside=aside, not_measured=bench.missing | unknown,
                accuracy={names[c]: accuracy(done, c) for c in columns if c in done and done[c].notna().any()},

@@ -157,6 +157,8 @@ class Explorer:
         display(self.widget)
         with suppress(CmetError): self.wait()
 
+    def _ipython_display_(self): self.show()  # as the last line of a cell
+
     def _controls(self):
         own = [n for n, _ in self.state.voices]
         self.emotions.show(self.names, own, dict(self.state.weights))

@@ -168,6 +168,7 @@ def _describe_still(path, seconds, fps):
     except CmetError: raise
     except Image.DecompressionBombError as e: raise CmetError(f"image '{path}' has too many pixels", "scale it down") from e
     except Exception as e:  # a damaged picture can fail anywhere in Pillow
+        if "truncated" in str(e): raise CmetError(f"image '{path}' is cut short", "copy or download it again") from e
         raise CmetError(f"'{path}' cannot be read as an image", "convert it to png or jpg") from e
     if n > 1: warnings.warn(f"'{path}' holds {n} pictures, and the first is taken: convert it to mp4 to have it move", stacklevel=3)
     return VideoSource(path, Fraction(fps), image.shape[1::-1], max(1, round(seconds*fps)), still=image)

@@ -210,7 +210,7 @@ def check_input(mapper:Mapper, vector, face) -> tuple:
     made, space = getattr(vector, "encoder", None), getattr(vector, "space", "speech")
     if space != "speech": raise CmetError(f"a vector of {space} space", "give a speech vector")
     if made and mapper.encoder and made != mapper.encoder:
-        raise CmetError(f"a vector of encoder '{made}'", f"this mapper was fitted with '{mapper.encoder}'")
+        raise CmetError(f"a vector of encoder '{made}'", f"this mapper was fitted with '{mapper.encoder}'; give the corpus it was fitted to, --corpus, or speech")
     v, face = np.asarray(vector, np.float64), np.asarray(face, np.float32)
     S, D = mapper.config["widths"]
     if v.shape != (S,): raise CmetError(f"speech vector of shape {v.shape}", f"this mapper needs [{S}]")

@@ -226,7 +226,7 @@ def heard(
     for e in lone(emotion, part):
         who = sorted({v.split("#")[0] for v in voice[emotion == e]})
         raise CmetError(f"'{e}' is in the speech of {', '.join(who[:3])} alone, so no ear can be tried on it",
-                        f"add it for others, or leave the emotion out: held_emotions=['{e}']")
+                        f"add it for others, or leave the emotion out: held_emotions=['{e}'], `cmet train --set held_emotions=[{e}]`")
     far = np.zeros(len(x))
     for k in tqdm(range(part.max() + 1), "ears for strangers", unit="ear", leave=False, disable=None):
         here = part == k

@@ -53,8 +53,9 @@ def usable(
         if not fine: raise CmetError(f"{field}: values that are not numbers", "encode those clips again")
         if not some.any(): raise CmetError(f"{field}: no clip of this split has it", "hold out less")
         names, count = np.unique(columns(corpus)[1][some], return_counts=True)
-        if count.min() < 2: raise CmetError(f"{field}: emotion '{names[count.argmin()]}' has one clip",
-                                            f"add another, or leave the emotion out: held_emotions=['{names[count.argmin()]}']")
+        e = names[count.argmin()]
+        if count.min() < 2: raise CmetError(f"{field}: emotion '{e}' has one clip",
+                                            f"add another, or leave the emotion out: held_emotions=['{e}'], `cmet train --set held_emotions=[{e}]`")
     return have
 
 # %% ../../nbs/60_method/30_train/20_pairs.ipynb #20_pairs-011
@@ -121,7 +122,7 @@ class Deck:
         self.persons.values = np.array([c.mean(0, dtype=np.float64) for c in cut], np.float32)
         table = pair_table(self.voices, self.persons, across)
         if not len(table): raise CmetError("corpus: no speaker has speech and face of two emotions",
-                                           "add such clips, hold out less, or set across=True")
+                                           "add such clips, hold out less, or set across=True, `cmet train --set across=true`")
         self.scale = (scale or measure((self.voices, self.persons), standardise)).to(device)
         self.emotions = tuple(sorted({e for _, e in self.voices.keys} | {e for _, e in self.persons.keys}))
         upload(self, cut, table, chances(table, self.voices, self.persons, balance), device)
