@@ -281,7 +281,7 @@ def test_a_picture_that_was_cut_off_is_said_to_be(tmp_path):
     from PIL import Image
     Image.fromarray(FACE).save(tmp_path/"a.jpg")
     (tmp_path/"a.jpg").write_bytes((tmp_path/"a.jpg").read_bytes()[:4000])
-    with pytest.raises(CmetError, match="a.jpg' is cut short: copy or download it again"): open_video(tmp_path/"a.jpg")
+    with pytest.raises(CmetError, match="a.jpg' cannot be read as an image: copy or download it again, it is cut short"): open_video(tmp_path/"a.jpg")
 
 
 @pytest.mark.parametrize("size", [(33_000, 20), (20, 33_000), (12_000, 8_000)])

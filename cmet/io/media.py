@@ -160,16 +160,15 @@ def _plain(picture) -> np.ndarray:  # a PIL.Image -> uint8 [H, W, 3] to read
 
 def _describe_still(path, seconds, fps):
     from PIL import Image
-    path = check_file(path, "image")
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with Image.open(path := check_file(path, "image"), formats=FORMATS) as picture:
             check_picture(*picture.size, f"image '{path}'")
             image, n = _plain(picture), getattr(picture, "n_frames", 1)
     except CmetError: raise
     except Image.DecompressionBombError as e: raise CmetError(f"image '{path}' has too many pixels", "scale it down") from e
     except Exception as e:  # a damaged picture can fail anywhere in Pillow
-        if "truncated" in str(e): raise CmetError(f"image '{path}' is cut short", "copy or download it again") from e
-        raise CmetError(f"'{path}' cannot be read as an image", "convert it to png or jpg") from e
+        way = "copy or download it again, it is cut short" if "truncated" in str(e) else "convert it to png or jpg"
+        raise CmetError(f"'{path}' cannot be read as an image", way) from e
     if n > 1: warnings.warn(f"'{path}' holds {n} pictures, and the first is taken: convert it to mp4 to have it move", stacklevel=3)
     return VideoSource(path, Fraction(fps), image.shape[1::-1], max(1, round(seconds*fps)), still=image)
 
