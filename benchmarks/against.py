@@ -20,7 +20,8 @@ test     What `make test` does, by each version in its folder with this Python's
          hour and more.
 
 Where both versions are to come to the same, the table says how far apart they are: the mean and the largest difference of the numbers that came out, in
-parts of their spread: pixels, the weights after the steps, vectors, what was encoded. Edits by the mesh, mappers and the explorer are to differ.
+parts of their spread: pixels, the weights after the steps, vectors, what was encoded. Edits by the mesh, mappers and the explorer are to differ. What
+is heard may lie far apart in single numbers: eGeMAPS has ratios, and some of RAVDESS' divide by a mean near 0.
 
 Memory is the process's peak; where a short work is taken off, the long one's. Rows of RAVDESS need the recordings (CMET_DATA); they, `large` and
 `test` are run once, the others in several rounds. `works.py` holds what runs in both. Prints a table and, if all rows were asked for, stores it beside this file, as JSON and Markdown.
