@@ -455,6 +455,7 @@ def test_an_ear_of_one_voice_is_refused_in_one_line():
 
 
 def test_a_training_says_which_edits_will_hardly_be_seen():
+    from cmet.mappers.base import natural_gain, no_stronger
     from cmet.mappers.registry import faint, prospects
     rows = [dict(speaker=s, emotion=e) for s in "AB" for e in ("neutral", "happy", "sad")]
     face = {"neutral": 0, "happy": 2., "sad": .3}
@@ -462,6 +463,9 @@ def test_a_training_says_which_edits_will_hardly_be_seen():
     c = make_corpus(rows, np.arange(12.).reshape(6, 2), faces, name="c")
     assert faint(c) == ["sad"] and "its edits to sad will hardly be seen" in prospects(mapper("label").fit(c), c, "c")
     assert faint(make_corpus(rows, np.arange(12.).reshape(6, 2), [f[:, :3] for f in faces], name="c")) == []
+    felt = c.select((c.clips["emotion"] != "neutral").to_numpy())  # nothing to be compared with: numbers that are none came out
+    gain, true = natural_gain(mapper("label").fit(c), felt)
+    assert faint(felt) == [] and gain == 1 and true.shape == (0, 17) and (no_stronger(np.ones((2, 17)), true) == 1).all()
 
 
 def test_a_training_says_what_is_known_of_strangers(tmp_path, capsys):

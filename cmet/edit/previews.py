@@ -30,8 +30,8 @@ SECONDS, MOMENTS, NARROW, WIDE = 5, 3, 256, 480  # how far it looks; pictures; p
 def _moments(source, moving:bool, keys=()) -> dict:  # keys: seconds of a curve's; -> number of the frame -> uint8 [H, W, 3]
     "Some frames of the beginning, or where a curve has its keys."
     n = min(source.n_frames or 1 << 30, max(1, round(SECONDS*source.fps)))
-    want = set(np.linspace(0, n - 1, MOMENTS + 2)[1:-1].round().astype(int)) if moving else {0}
     if len(keys): want = set(np.round(np.float64(keys)*float(source.fps)).clip(0, (source.n_frames or n) - 1).astype(int)[:MOST])
+    else: want = set(np.linspace(0, n - 1, MOMENTS + 2)[1:-1].round().astype(int)) if moving else {0}
     found = {i: f for i, f in enumerate(islice(source.frames(), max(want) + 1)) if i in want}
     return found or {0: next(source.frames())}  # it ended before the first of them
 

@@ -23,7 +23,7 @@ from ..io.files import check_output, own_folder
 from ..io.seal import intact
 from ..io.limits import check_settings
 from ..io.settings import read_settings
-from .base import Mapper, save_mapper
+from .base import Mapper, save_mapper, true_changes
 from .closed_form import AbsoluteSpeechMapper, ImageMapper, LabelMapper, NeighbourMapper, ProcrustesMapper, RidgeMapper
 from .ear import fit_ear
 from .neural import MemoryMapper, TransformerMapper
@@ -120,10 +120,8 @@ FAINT = .5  # of an action unit's five: a change that is hardly seen
 
 def faint(corpus) -> list:  # of emotions
     "Whose faces in a corpus hardly differ from neutral ones; of faces that are no action units, none."
-    face, seen, felt = corpus.face_means(), corpus.has_face, corpus.clips["emotion"].to_numpy().astype(str)
-    mean = lambda e: face[seen & (felt == e)].mean(0)
-    if face.shape[1] != len(AUS) or "neutral" not in felt[seen]: return []
-    return [e for e in sorted({*felt[seen]} - {"neutral", *NOT_FELT}) if np.abs(mean(e) - mean("neutral")).max() < FAINT]
+    if corpus.face.shape[1] != len(AUS): return []
+    return [e for e, d in true_changes(corpus).items() if e not in NOT_FELT and np.abs(d).max() < FAINT]
 
 def prospects(
     made:Mapper, corpus,  # fitted, and what to
