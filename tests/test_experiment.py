@@ -18,7 +18,7 @@ from cmet.cli import main
 from cmet.core import CmetError
 from cmet.experiments.grids import MOST, expand, fill, read_grid, read_template, values
 from cmet.experiments.runs import report, run_grid, run_id
-from cmet.viz.tables import differences, over_seeds, pivot, plot, read_runs
+from cmet.viz.tables import differences, glance, over_seeds, pivot, plot, read_runs
 
 GRIDS = Path(__file__).resolve().parents[1]/"nbs"/"97_experiments"/"grids"
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
@@ -383,6 +383,19 @@ def test_shipped_grids_can_be_run(grid):
     assert {told["rows"], told["over"]} <= columns and told["columns"] in {None, *columns}
 
 
+def test_a_report_is_shown_in_narrow_columns(tmp_path):
+    measures, numbers = ["retrieval", "cosine", "shuffled.retrieval", "r2"], dict(half=.1, n=3, low=0, high=1)
+    rows = [dict(condition=c, measure=m, value=.2) | numbers for c in ("recon", "a name, " + "long "*20) for m in measures]
+    report([*rows, dict(condition="once", measure="r2", value=.2, half=float("nan"), n=1, low=None, high=None)], tmp_path)
+    text = glance(tmp_path)
+    assert max(map(len, text.splitlines())) <= 79 and all(m in text for m in measures)
+    assert text.count("0.20 ± 0.10 (n = 3)") == 8 and text.count("0.20 (n = 1)") == 1 and "long long..." in text
+    for other in {"mine": 1}, [], [{"mine": 1}]:
+        report(other, tmp_path)
+        assert glance(tmp_path) == ""
+    assert glance(tmp_path/"nothing") == ""
+
+
 @pytest.mark.slow
 def test_ablation_killed_resumed_and_reported(tmp_path):
     "The shipped grid with a hundredth of its training and a tenth of its questions: its numbers mean nothing, its report has all its parts."
@@ -394,6 +407,8 @@ def test_ablation_killed_resumed_and_reported(tmp_path):
     assert second.returncode == 0, wrong
     after = done(out)
     assert {k: after[k] for k in before} == before and "report-ablation" in said
+    table = said[:said.index(str(out))].splitlines()  # before the paths
+    assert {"retrieval", "cosine", "r2"} <= set(" ".join(table).split()) and " ".join(table).count("(n = 2)") == 9 and max(map(len, table)) <= 79
     text = (out/"report-ablation"/"report.md").read_text()
     assert "studio (synthetic)" in text and text.count("(n = 2)") == 9 + 6 and "±" in text and "55.91" in text
     assert (out/"report-ablation"/"figure.png").stat().st_size > 5000 and (out/"report-ablation"/"table.tex").exists()

@@ -163,7 +163,9 @@ class Outcome:
     def __str__(self):
         n, kept, report = len(self.ids), len(self.ids) - self.executed, self.report
         told = f"{n} runs of '{self.grid.name}', {kept} kept from before, {self.seconds/60:.1f} minutes"
-        return f"{self.folder}: {told}" + f"\n{report}: the report, tables and figure beside it"*bool(report)
+        if not report: return f"{self.folder}: {told}"
+        from cmet.viz.tables import glance
+        return f"{glance(report.parent)}\n{self.folder}: {told}\n{report}: the report, tables and figure beside it".lstrip()
 
 def _state(folder) -> str:
     return next((s for s in ("done", "error") if (Path(folder)/f"{s}.json").is_file()), "")

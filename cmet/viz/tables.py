@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'SPECIAL', 'read_run', 'read_runs', 'export', 'interval', 'ends', 'check_columns', 'over_seeds',
-           'differences', 'cell', 'pivot', 'markdown', 'latex', 'plot']
+           'differences', 'cell', 'pivot', 'markdown', 'narrow', 'glance', 'latex', 'plot']
 
 # %% ../../nbs/90_viz/30_tables.ipynb #30_tables-002
 import difflib
@@ -178,6 +178,24 @@ def markdown(
     head = [table.index.name or "", *table.columns]
     body = [line([k, *row]) for k, row in zip(table.index, table.itertuples(index=False))]
     return "\n".join([*([caption, ""] if caption else []), line(head), "|" + "---|"*len(head), *body]) + "\n"
+
+def narrow(
+    table,  # DataFrame of text
+    wide:int=79,  # characters
+) -> str:
+    "A table for a terminal: columns that do not fit beside the others stand below them."
+    text = table.rename_axis(index=None, columns=None).to_string(line_width=wide, max_colwidth=30)
+    return "\n".join(line.rstrip(" \\") for line in text.splitlines())
+
+def glance(
+    folder,  # of a report that `run_grid` wrote
+) -> str:  # nothing where the report is one's own and hands over something else
+    "What a report found, for a terminal."
+    import pandas as pd
+    rows, bounds = _told(Path(folder)/"metrics.json", object), ["half", "low", "high"]
+    if not (isinstance(rows, list) and rows and {"condition", "measure", "value", "n", *bounds} <= set(rows[0])): return ""
+    found = pd.DataFrame(rows).rename(columns={"value": "mean"}).astype(dict.fromkeys(bounds, float))
+    return f"mean ± half the 95 % interval:\n{narrow(pivot(found, 'condition'))}"
 
 # %% ../../nbs/90_viz/30_tables.ipynb #30_tables-023
 SPECIAL = {c: "\\" + c for c in "&%$#_{}"}
