@@ -60,7 +60,7 @@ def test_each_fault_is_found(actor, tmp_path):
     counts = Counter(found["kind"])
     del counts["missing speaker"], counts["one voice"]
     assert counts.pop("no picture") >= 8 and set(counts.values()) == {1}, counts
-    assert set(counts) == {"missing", "surplus", "doubled", "same content", "unreadable", "duration", "unrecognised"}
+    assert set(counts) == {"missing", "surplus", "doubled", "same content", "unreadable", "duration", "unrecognised", "not read"}
     assert (one["missing"]["emotion"], one["missing"]["level"], one["missing"]["clip"]) == ("sad", 2, "02/01")
     assert (one["surplus"]["emotion"], one["surplus"]["level"]) == ("neutral", 2)
     assert one["doubled"]["emotion"] == "fear" and ".flac and " in one["doubled"]["detail"]
@@ -92,6 +92,22 @@ def test_own_recordings_and_wrong_folders(tmp_path):
     assert len(found) == 0 and "nothing to complain about" in report(found) and set(EXPECTED) < set(LAYOUTS)
     for root, layout, text in (("own", "meed", "unknown layout"), ("own", "mead", "no clips of layout"), ("none", None, "no folder")):
         with pytest.raises(CmetError, match=text): audit(tmp_path/root, layout)
+
+
+def test_files_that_are_no_clips_are_counted(tmp_path, capsys):
+    "A folder of two clips and other things is not whole; the table of RAVDESS' faces is read."
+    frames, _ = read_video(builtin("portrait.mp4"))
+    (tmp_path/"own"/"more").mkdir(parents=True)
+    for k, felt in enumerate(("happy", "sad")): write_video(tmp_path/"own"/f"M030_front_{felt}_level3_001.mp4", frames[k:k + 8, ::4, ::4], 25)
+    assert main(["audit", str(tmp_path/"own")]) == 0 and "nothing to complain about" in capsys.readouterr().out
+    for name in "a.jpg", "more/b.JPG", "song.aiff", "LICENSE", ".hidden.jpg": (tmp_path/"own"/name).touch()
+    assert main(["audit", str(tmp_path/"own")]) == 0
+    assert capsys.readouterr().out.endswith("mead-clips: 2 clips of 1 speakers in 2 files; 0 faults, 3 notes\nno sound, so nothing can be heard\n"
+        "note: not read: 3 (no clip is read from such files: convert recordings to wav or mp4, leave the rest as it is)\n"
+        "  without an ending: 1 file, first LICENSE\n  .jpg: 2 files, first a.jpg\n  .aiff: 1 file, first song.aiff\n")
+    talk(tmp_path/"r"/"Actor_05"/"03-01-01-01-01-01-05.wav", 0)
+    (tmp_path/"r"/"openface_aus.csv").touch()
+    assert "not read" not in set(audit(tmp_path/"r", "ravdess")["kind"])
 
 
 def test_what_encoding_would_leave_out_and_what_an_ear_would_miss(tmp_path, capsys):

@@ -8,11 +8,12 @@ __all__ = ['EXPECTED', 'FOUND', 'GAP', 'paper_sentences', 'runs', 'compared', 'l
 # %% ../../nbs/40_corpus/20_audit.ipynb #20_audit-002
 from collections import Counter, defaultdict
 from itertools import groupby, product
+from pathlib import PurePath
 
 import numpy as np
 
 from ..core import ALIASES, EMOTIONS, CmetError, canonical, data_set, sha256
-from .datasets import LAYOUTS, detect_layout, layout_files
+from .datasets import LAYOUTS, RECORDING, detect_layout, layout_files
 from .sampling import lone, strangers
 from ..io.files import opened, video_stream
 from ..io.jobs import each
@@ -69,6 +70,7 @@ FOUND = {  # kind -> (is it a fault?, what it means, and what to do)
     "unrecognised": (True, "left out: name it as the layout does"),
     "misspelt emotion": (True, "taken for an emotion of its own: rename it"),
     "unknown emotion": (False, "kept under that name, without a textbook's face: rename it if another is meant"),
+    "not read": (False, "no clip is read from such files: convert recordings to wav or mp4, leave the rest as it is"),
     "missing speaker": (False, "the data set has more people: fetch them, or do without"),
     "missing": (False, "the data set has more clips: fetch them, or do without"),
     "voice alone": (False, "who is never seen: `cmet train --set across=true` pairs every voice with every face"),
@@ -199,6 +201,12 @@ def _strange(keys, layout) -> list:
             found.append(_row("misspelt emotion" if meant else "unknown emotion", ("", felt, 0, "", ""), detail=many + f"; {e.remedy}"*meant))
     return found
 
+def _others(paths) -> list:
+    "Files that the kit takes for no recordings, those of a kind together."
+    by = defaultdict(list)
+    for path in paths: by[PurePath(path).suffix.lower() or "without an ending"].append(path)
+    return [_row("not read", detail=f"{end}: {_some(len(some), 'file')}, first {some[0]}") for end, some in by.items()]
+
 def _voices(heard) -> list:
     "What an ear would miss in the people who speak."
     calm = {who for who, felt, *_ in heard if felt == "neutral"}
@@ -234,7 +242,9 @@ def audit(
     heard |= {key for (key, _), own in known.items() if own[0] is not None}
     found = (compared(layout, keys) if layout in EXPECTED else []) + _halves(heard, seen) + _doubled(files)
     found += _equal(root, files) + bad + _apart(known, gap) + _strange(keys, layout) + (_voices(heard) if heard else [])
-    found += [_row("unrecognised", detail=path) for path, kind, _ in all_files if not kind]
+    odd = [path for path, kind, _ in all_files if not kind]
+    found += [_row("unrecognised", detail=path) for path in odd if RECORDING.fullmatch(path)]
+    found += _others([path for path in odd if not RECORDING.fullmatch(path)])
     table = pd.DataFrame(found, columns=list(_row("missing")))
     table.attrs = dict(layout=layout, clips=len(keys), speakers=len({k[0] for k in keys}), files=len(files),
                        heard=len(heard), pairs=len({k for k, kind in known if kind == "video" and known[k, kind][1]}))
