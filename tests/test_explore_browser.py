@@ -376,6 +376,8 @@ def on_a_phone(page):
     page.evaluate("() => document.querySelector('.cmet-meant').scrollIntoView()")
     wait(page, lambda: top(".cmet-meant") < 400 and top(".cmet-sets") < 0)
     assert 0 <= top(".cmet-faces") < 100
+    page.get_by_role("button", name="Render video").evaluate("b => b.scrollIntoView()")  # what comes into sight, as a new video, is not to lie under the face
+    wait(page, lambda: top(".cmet-out .mod-primary") >= page.locator(".cmet-faces").evaluate("f => f.getBoundingClientRect().bottom"), 5)
 
 
 def bring(page, button, *paths):

@@ -233,7 +233,8 @@ STYLE = """<style>
 .cmet-face, .cmet-out { order: -1; } .cmet-code { order: 1; } [data-voila] .cmet { --paper: var(--jp-layout-color1, #fff); }
 .cmet-face { position: sticky; top: -12px; padding-top: 12px; z-index: 2; background: var(--paper, var(--jp-layout-color0, #fff)); }
 @media (max-width: 700px) { :is(.jp-OutputArea, .jp-OutputArea-child, .jp-OutputArea-output):has(.cmet) { overflow: clip; } }
-@container (max-width: 639px) { .cmet-face .cmet-head { display: none; } .cmet-face .cmet-faces { width: min(100%, 46vh); } }
+@container (max-width: 639px) { .cmet-face .cmet-head { display: none; } .cmet-face .cmet-faces { width: min(100%, 46vh); }
+  .cmet-page * { scroll-margin-top: calc(min(100cqi, 46vh) + 20px); } }  /* what is gone to is not to lie under the face */
 @container (min-width: 640px) { .cmet-page { display: grid; grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto auto auto 1fr auto;
   grid-template-areas: "sets face" "sets out" "sets sees" "sets code" "map bars"; } .cmet-face { position: static; padding: 0; } }
 @container (min-width: 1100px) { .cmet-page { grid-template-columns: minmax(0, 3fr) minmax(512px, 5fr) minmax(0, 3.3fr);

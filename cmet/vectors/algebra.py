@@ -167,7 +167,7 @@ def ingredients(
     w, left = nnls(A, b)
     part = w*np.linalg.norm(A, axis=0)/np.linalg.norm(b)
     order = [k for k in np.argsort(-part, kind="stable") if part[k] >= least]
-    return {list(known)[k]: float(w[k]) for k in order}, float(1 - left**2/(b @ b))
+    return {list(known)[k]: float(w[k]) for k in order}, max(0., 1 - left**2/(b @ b))
 
 # %% ../../nbs/50_vectors/30_algebra.ipynb #30_algebra-describe-014
 def describe(
@@ -182,7 +182,7 @@ def describe(
     if not found:
         told, share = ingredients(v, known or {})
         parts = " + ".join(f"{x:.1f} {k}" for k, x in told.items())
-        return f"{parts or 'none of those known'} ({share:.0%} of it)"
+        return (parts or "none of those known") + (f" ({share:.0%} of the vector)" if share < .995 else "")
     found = measures(v, corpus)
     some = [f"{k} {x:+.1f}{unit}" for k, x in list(found.items())[:n] if abs(x) >= least]
     return ", ".join(some) or "no change that could be noticed"
