@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from cmet.cli import main
 from cmet.core import CmetError, builtin
 from cmet.corpus.audit import audit
 from cmet.corpus.corpus import FILES, encode_corpus, read_corpus
@@ -202,8 +203,37 @@ def test_missing_weights_are_named_before_the_first_clip(tmp_path, monkeypatch):
 def test_an_older_corpus_is_replaced_only_by_force(tmp_path):
     root, quick = voices(tmp_path/"root", 8), dict(encoder=Cheap(), progress=False)
     out = encode_folder(root, tmp_path/"out", limit=3, **quick)
-    with pytest.raises(CmetError, match="--force"): encode_folder(root, out, **quick)
+    with pytest.raises(CmetError, match="of 3 clips, not these 8.*--force"): encode_folder(root, out, **quick)
     assert len(read_corpus(out)) == 3 and len(read_corpus(encode_folder(root, out, force=True, **quick))) == 8
+
+
+def test_what_is_encoded_already_is_said_to_be(tmp_path, capsys):
+    "The same command writes nothing and succeeds; another one says what differs."
+    root, out = voices(tmp_path/"root", 4), tmp_path/"out"
+    (root/"F01"/"happy"/"bad.wav").write_text("no sound")
+    words = ["encode", str(root), "-o", str(out), "--encoder", "egemaps"]
+    assert main(words) == 0
+    first, before = capsys.readouterr().out, {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert told.out == first and told.err == f"cmet: note: all 5 clips of '{root}' are encoded already, nothing was written; --force does it again\n"
+    assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
+    def refused(*more, said):
+        assert main([*words, *more]) == 2
+        assert said in (told := capsys.readouterr().err) and told.endswith("choose another name or give --force\n"), told
+    refused("--encoder", "whisper", said="was made otherwise (encoder egemaps)")
+    refused("--codec", "mesh", said="was made otherwise (codec none)")
+    words[1] = str(root.rename(tmp_path/"other"))
+    refused(said="was made otherwise (data set root)")
+    words[1] = str((tmp_path/"other").rename(root))
+    os.utime(root/"F01"/"happy"/"bad.wav", (time.time() + 9, time.time() + 9))
+    refused(said="before a recording was changed")
+    (root/"F01"/"happy"/"bad.wav").unlink()
+    refused(said="of 5 clips, not these 4")
+    (out/"face.npy").write_bytes(b"")
+    refused(said="exists and is damaged")
+    (out/"face.npy").unlink()
+    refused(said="is no whole corpus")
 
 
 # Killed and resumed
