@@ -214,7 +214,7 @@ def evaluate(args):
 def evaluate_arguments(p):
     add = p.add_argument
     add("folder", metavar="FOLDER", help="edited videos: with clips.csv, a .json beside each, or names like anna_happy.mp4")
-    add("-o", "--out", metavar="DIR", help="folder for the tables (default: FOLDER/eval-PROTOCOL)")
+    add("-o", "--out", metavar="DIR", help="folder for the tables (default: FOLDER-eval-PROTOCOL)")
     add("--source", metavar="DIR", help="the unedited video, or the folder of them, if nothing else says so")
     add("--protocol", default="kit", metavar="P", help="kit or paper (default kit)")
     add("--also", nargs="+", metavar="M", choices=("blendshapes", "identity", "fid", "fvd", "sync"),

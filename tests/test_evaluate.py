@@ -1,11 +1,13 @@
 "A folder of anybody's videos is scored whole; what is broken is set aside, nothing is measured twice."
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from cmet.cli import main
 from cmet.core import CmetError, builtin
 from cmet.evaluate import benchmark, pairing, report as ev
 from cmet.evaluate.benchmark import Bench, Seen, emotion, left_alone, timed
@@ -231,7 +233,7 @@ def test_paper_protocol(made, tmp_path):
     report = ev.evaluate(tmp_path/"made", protocol="paper", progress=False)
     s = report.summary
     assert s["aitv"]["mean"] == 2.5 and list(s["accuracy"]) == ["mean logits"]
-    assert report.files[0].parent.name == "eval-paper"
+    assert report.files[0].parent == tmp_path/"made-eval-paper"
     assert "AITV" in report.text and ("FID" in s["not_measured"]) == ("fid" not in report.table)
 
 
@@ -291,17 +293,30 @@ def test_an_interrupted_run_keeps_its_rows(tmp_path, monkeypatch):
     answers = dict.fromkeys(names, "happy") | {names[3]: KeyboardInterrupt()}
     without_videos(monkeypatch, answers)
     with pytest.raises(KeyboardInterrupt): ev.evaluate(tmp_path, progress=False)
-    assert len(pd.read_csv(tmp_path/"eval-kit"/"metrics.csv")) == 3
+    assert len(pd.read_csv(Path(f"{tmp_path}-eval-kit")/"metrics.csv")) == 3
     answers[names[3]] = "sad"
     done = ev.evaluate(tmp_path, progress=False)
     assert len(done.table) == 6 and done.summary["accuracy"]["as is"]["all"]["right"] == 5
     answers[names[1]] = KeyboardInterrupt()
     (tmp_path/names[1]).write_bytes(b"another content")  # its row is void, the later ones are not
     with pytest.raises(KeyboardInterrupt): ev.evaluate(tmp_path, progress=False)
-    kept = pd.read_csv(tmp_path/"eval-kit"/"metrics.csv")
+    kept = pd.read_csv(Path(f"{tmp_path}-eval-kit")/"metrics.csv")
     assert set(kept.edited) >= set(names) - {names[1]}
     answers |= dict.fromkeys(names, AssertionError("measured twice")) | {names[1]: "fear"}
     assert ev.evaluate(tmp_path, progress=False).summary["accuracy"]["as is"]["all"]["right"] == 4
+
+
+def test_the_folder_that_is_scored_stays_as_it_is(tmp_path, monkeypatch, capsys):
+    (root := tmp_path/"edits").mkdir()
+    named(root, "a_happy.mp4")
+    without_videos(monkeypatch, {"a_happy.mp4": "happy"})
+    monkeypatch.chdir(root)
+    for name in str(root), "../edits", ".":
+        assert main(["eval", name]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith("# edits: protocol `kit`") and f"{tmp_path/'edits-eval-kit'/'metrics.csv'}: one row a video" in said
+    assert [p.name for p in root.iterdir()] == ["a_happy.mp4"]
+    assert {p.name for p in (tmp_path/"edits-eval-kit").iterdir()} == {*ev.RESULTS, ".cmet"}
 
 
 def test_a_key_that_looks_like_a_number_survives(tmp_path, monkeypatch):
@@ -316,7 +331,7 @@ def test_a_key_that_looks_like_a_number_survives(tmp_path, monkeypatch):
 def test_results_that_are_none(tmp_path, monkeypatch):
     named(tmp_path, "a_happy.mp4")
     with pytest.raises(CmetError, match="no video of 1 could"): ev.evaluate(tmp_path, progress=False)
-    (tmp_path/"eval-kit"/"metrics.csv").write_bytes(b"\xff\xfe\x00")
+    (Path(f"{tmp_path}-eval-kit")/"metrics.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(CmetError, match="cannot read"): ev.evaluate(tmp_path, progress=False)
     without_videos(monkeypatch, {"a_happy.mp4": "happy"})
     assert ev.evaluate(tmp_path, force=True, progress=False).summary["measured"] == 1
@@ -354,7 +369,7 @@ def test_summary_arithmetic(tmp_path, monkeypatch):
     r = s["retrieval"]
     assert r["hits"] == 1 and r["clips"] == 4 and np.isclose(r["chance"], 1/7)
     assert s["fidelity"]["psnr"]["value"] == np.inf
-    assert json.loads((tmp_path/"eval-kit"/"summary.json").read_text())["fidelity"]["psnr"]["value"] == "inf"
+    assert json.loads((Path(f"{tmp_path}-eval-kit")/"summary.json").read_text())["fidelity"]["psnr"]["value"] == "inf"
 
 
 @pytest.mark.skipif(not landmarker, reason="face_landmarker.task is not on this machine")
