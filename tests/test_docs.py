@@ -60,6 +60,12 @@ def test_formulas_are_drawn_without_a_script(site):
     assert not [p for p in pages if re.search(r'class="arithmatex">\s*\\[\[(]', p) or "MathJax" in p]
 
 
+def test_a_sound_is_a_player(site):
+    "IPython indents its tags, which in Markdown is code: the page showed them as text."
+    page = (site/"tutorials"/"1_hear_and_see.html").read_text("utf-8")
+    assert page.count("<audio") == 3 and "&lt;audio" not in page and not re.search(r"&lt;(?:div|table|img|video) ", page)
+
+
 def test_it_is_small_enough_to_lie_anywhere(site):
     files = [p.stat().st_size for p in site.rglob("*") if p.is_file()]
     assert sum(files) < 40e6 and max(files) < 5e6

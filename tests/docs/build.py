@@ -121,7 +121,7 @@ def said(cell, name, alt):
         image = data.get("image/png") or data.get("image/jpeg")
         if image: yield picture(image, f"{name}-{n}", alt)
         elif "text/markdown" in data: yield data["text/markdown"] + "\n"
-        elif "text/html" in data: yield re.sub(r"\n\s*\n", "\n", data["text/html"]) + "\n"
+        elif "text/html" in data: yield re.sub(r"\s*\n\s*", "\n", data["text/html"]).strip() + "\n"  # indented it would be code
         elif text: yield fenced(re.sub(r"\x1b\[[\d;]*m", "", text).rstrip("\n"), "text")
 
 
