@@ -277,7 +277,7 @@ def test_edit_prints_where_the_result_is(tmp_path):
     run = cmet("edit", "talk.mp4", "--vector", "happy", "-o", "new.mp4", cwd=tmp_path)
     assert run.returncode == 0 and run.stderr == "", run.stderr
     heard, *files = run.stdout.splitlines()
-    assert re.fullmatch(r"heard happy \d+% \(in the voices it learned from, by [\w-]+\), strength 1", heard), "what was understood comes first"
+    assert re.fullmatch(r"by name: the mapper's mean voices sound happy \d+% \(by [\w-]+\), strength 1", heard), "what was understood comes first"
     assert [line.split(":")[0] for line in files] == ["new.mp4", "new.json"]
     assert all((tmp_path/n).stat().st_size for n in ("new.mp4", "new.json"))
 

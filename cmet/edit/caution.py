@@ -89,11 +89,12 @@ def _by_sound(ranked, n, more, far, strange, less=None, moods="", swapped=False)
 def in_words(doubt:dict, encoder:str, strength:float|list) -> str:  # strength: one, or several
     "One line about what was heard."
     heard = ", ".join(f"{e} {p:.0%}" for e, p in doubt["heard"].items() if p >= .05)
-    source = {"bank": "in the voices it learned from", "given": "against the given neutral", "guessed": "against a guessed neutral",
+    strengths = ", ".join(f"{s:g}" for s in np.atleast_1d(strength))
+    if doubt["neutral"] == "bank": return f"by name: the mapper's mean voices sound {heard} (by {encoder}), strength {strengths}"  # nobody spoke
+    source = {"given": "against the given neutral", "guessed": "against a guessed neutral",
               "mean": "against the mean neutral it learned"}[doubt["neutral"]]
     clips = f"{doubt['clips']} clip{'s' if doubt['clips'] > 1 else ''}, " if doubt["clips"] else ""
     if heard and clips: clips = f"of the {doubt['knows']} emotions it knows; {clips}"  # speech may carry any other
-    strengths = ", ".join(f"{s:g}" for s in np.atleast_1d(strength))
     return f"{f'heard {heard}' if heard else DEAF} ({clips}{source}, by {encoder}), strength {strengths}"
 
 # %% ../../nbs/80_edit/10_caution.ipynb #10_caution-026
