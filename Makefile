@@ -71,8 +71,8 @@ nbs: install
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level ERROR nbs/[0-9]*.ipynb nbs/[0-9]*/[0-9]*.ipynb nbs/60_method/*/*.ipynb
 	$(BIN)/nbdev_clean
 	$(BIN)/cmet demo --out out
-	$(BIN)/python -c "from PIL import Image; \
-	  Image.open('out/demo.png').convert('RGB').resize((1400, 564)).save('nbs/tutorials/images/demo.jpg', quality=88)"
+	$(BIN)/python -c "from PIL import Image; from cmet.io import read_video; \
+	  film, _ = read_video('out/demo.mp4'); Image.fromarray(film[len(film)//2]).save('nbs/tutorials/images/demo.jpg', quality=88)"
 
 install: $(STAMP)
 
