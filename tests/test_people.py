@@ -12,7 +12,7 @@ from cmet.corpus.actors import PROTOTYPES
 from cmet.corpus.datasets import emodb
 from cmet.corpus.people import SOURCES, variation
 from cmet.edit.caution import in_words, listened
-from cmet.edit.pipeline import edit_video
+from cmet.edit.pipeline import doubted, edit_video
 from cmet.edit.request import PEOPLE, chosen_voice, fitted_mapper, hearing, wanted_vector
 from cmet.face.action_units import AUS
 from cmet.io.media import read_audio, write_audio
@@ -274,6 +274,25 @@ def test_to_and_from_the_wrong_way_round_are_told(shipped):
         swap = lambda v, to, guessed, name=name: any(f"swap --to and --from if it is to be {name}," in s for s in listened(shipped, v, to, guessed)["cautions"])
         assert swap(-change, rest, False) and not swap(-change, rest, True), name  # of a guessed neutral there is nothing to swap
         assert not swap(change, rest + change, False), name
+
+
+@pytest.mark.skipif(find_data("ravdess") is None, reason="needs RAVDESS")
+@pytest.mark.parametrize("who, mood, said", [("01", "01", None), ("08", "01", "sounds like another person than --to, or another microphone"),
+                                             ("01", "05", "itself sounds angry"), ("02", "05", "another person")])
+def test_neutral_speech_is_doubted_where_it_is_of_another_voice_or_mood(who, mood, said):
+    "`--from` was believed whatever it was: what tells a woman from a man was heard as emotion."
+    find = lambda who, mood: sorted(find_data("ravdess").glob(f"Actor_{who}/03-01-{mood}-*"))[:4]
+    m, voices, encoder, files = chosen_voice(encoder="whisper", to=find("01", "03"), frm=find(who, mood))
+    told = doubted(m, wanted_vector(m, voices, encoder, files["to"], files["frm"]), encoder, 1., files["to"], files["frm"])["cautions"]
+    assert [said in text for text in told if text.startswith("--from")] == [True]*bool(said), told
+
+
+def test_voices_are_apart_whatever_they_feel():
+    x, voice, emotion = toy()
+    who, felt = np.unique(voice), np.unique(emotion)
+    ear = fit_ear(x, voice, emotion)
+    far = lambda a, b: np.mean([ear.apart(x[(voice == a) & (emotion == e)], x[(voice == b) & (emotion == "neutral")]) for e in felt if e != "neutral"])
+    assert min(far(a, b) for a, b in zip(who, who[1:])) > 1.5*max(far(a, a) for a in who)
 
 
 def test_a_name_without_a_face_of_its_own_says_whose_face_it_is(shipped):

@@ -83,8 +83,8 @@ def doubted(
     "What a request sounds like, with a warning for each caution."
     ear = bool(getattr(mapper, "ear", None))
     if isinstance(wish, Course) or not (ear or to): return None
-    heard = next(p for k, p in wish.terms if k > 0).values if to else None
-    doubt = listened(mapper, wish, heard, not frm, alone=alone) if ear else unheard(len(heard), bool(frm))
+    heard, given = (next(p for k, p in wish.terms if k*side > 0).values if files else None for side, files in ((1, to), (-1, frm)))
+    doubt = listened(mapper, wish, heard, not frm, given, alone=alone) if ear else unheard(len(heard), bool(frm))
     if np.min(strength) < 0: doubt["cautions"].append(BELOW)
     for text in doubt["cautions"]: warnings.warn(text, stacklevel=2)
     return doubt | {"says": in_words(doubt, encoder.name, strength)}
