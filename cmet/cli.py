@@ -279,7 +279,7 @@ def main(
                 _notes(caught)
         except Exception as e:
             if (said := e if isinstance(e, CmetError) else lacking(e)) is None: raise
-            print("cmet: " + " ".join(str(said).split()), file=sys.stderr)
+            print("cmet: " + " ".join(said.args[0].split()), file=sys.stderr)
             return 2
         except KeyboardInterrupt as e:
             nothing = ", nothing was written" if args is not None and args.run is edit else ""

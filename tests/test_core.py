@@ -10,7 +10,9 @@ import pytest
 
 import cmet
 from cmet import core
+from cmet.cli import main
 from cmet.core import CmetError, silent
+from cmet.edit import edit_video
 from cmet.io.files import atomic
 
 
@@ -112,3 +114,15 @@ def test_the_data_folder_is_known_before_it_is_there(tmp_path, monkeypatch, plac
     assert core.data_folder() == tmp_path.resolve()/want
     if place == "nowhere":
         with pytest.raises(CmetError, match="cmet studio"): core.builtin("portrait.mp4")
+
+
+def test_an_error_speaks_to_both_who_type_and_who_write_python(tmp_path, capsys):
+    "The command's line names options; Python's text of the same error also says what they are called there."
+    said = lambda remedy: str(CmetError("x", remedy)).removeprefix(f"x: {remedy}")
+    assert said("give --force") == " (in Python: force=True)" and said("check the path") == ""
+    assert said("give --to, --from or --part; --to again") == " (in Python: to=, frm=, regions=)"
+    assert said("see `cmet eval --help`") == said("cut one out: cmet crop FILE --face largest -o face.mp4") == "", "whole commands stay commands"
+    (tmp_path/"old.mp4").touch()
+    with pytest.raises(CmetError, match=r"give --force \(in Python: force=True\)"): edit_video(core.builtin("portrait.mp4"), tmp_path/"old.mp4", vector="happy")
+    assert main(["edit", str(core.builtin("portrait.mp4")), "--vector", "happy", "-o", str(tmp_path/"old.mp4")]) == 2
+    assert capsys.readouterr().err.endswith("choose another name or give --force\n")

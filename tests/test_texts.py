@@ -74,6 +74,13 @@ def test_it_speaks_of_others_by_name(name):
     assert not re.findall(r"(?i)\b(?:last|next|previous|following) (?:two |three )?notebooks?\b", " ".join(prose.split()))
 
 
+def test_figures_are_sharp():
+    "At 80 dots an inch a label of a figure is a blur on most of today's screens."
+    blurred = [(path.relative_to(NBS).as_posix(), text[:60]) for path in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+               for kind, text in cells(path) if kind == "code" and text.count("figsize=") != text.count("dpi=144")]
+    assert not blurred
+
+
 if __name__ == "__main__":
     total = [sum(x) for x in zip(*map(lengths, LIBRARY))]
     for name, path in BOOKS.items():

@@ -162,7 +162,7 @@ def check_named(
     fitted = getattr(mapper, "config", {})
     if words is None or "bank" in fitted or fitted.get("corpus_sha256", corpus.hashes) == corpus.hashes: return
     raise CmetError(f"'{words}' in whose voices? The mapper was fitted to '{fitted['corpus']}' and keeps none of them",
-                    "give that corpus with --corpus, or speech with --to; `cmet train` with --set ear=true makes a mapper that keeps them")
+                    "give that corpus with --corpus, or speech with --to; `cmet train --set ear=true` makes a mapper that keeps them")
 
 def hearing(encoder, mapper, corpus):  # encoder: a name, a SpeechEncoder, "auto" or None
     "The mapper's speech encoder; one that contradicts it raises `CmetError`."

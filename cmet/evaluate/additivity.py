@@ -43,7 +43,7 @@ def draw_additivity(
     names = sorted(results, key=lambda k: disagreement(*results[k]))
     columns = min(4, len(names))
     lines = -(-len(names)//columns)
-    fig = Figure(figsize=(2.5*columns + .3, 2.6*lines + .5), dpi=80, layout="constrained")
+    fig = Figure(figsize=(2.5*columns + .3, 2.6*lines + .5), dpi=144, layout="constrained")
     end = max(np.abs(r).max() for r in results.values())*1.05
     axes = np.ravel(fig.subplots(lines, columns, sharex=True, sharey=True))
     for ax, name in itertools.zip_longest(axes, names):

@@ -235,7 +235,7 @@ class Page(anywidget.AnyWidget):
     "Names for screen readers, dark where the system is, and what was made comes into sight."
     _esm = """
 export default { render({el}) {
-  let film = null;
+  let film = null, fault = null;
   const name = (e, text) => e && text && e.getAttribute("aria-label") != text && e.setAttribute("aria-label", text);
   const all = page => {
     for (const s of page.querySelectorAll(".widget-slider")) {
@@ -244,9 +244,11 @@ export default { render({el}) {
     }
     page.querySelectorAll(".widget-play button").forEach((b, k) => name(b, ["play or pause", "stop", "repeat"][k]));
     for (const b of page.querySelectorAll(".progress")) { b.setAttribute("role", "progressbar"); name(b, "how much is made") }
-    const made = page.querySelector(".cmet-out video");  // what somebody waited for comes into sight
-    if (made && made != film) made.onloadedmetadata = () => made.scrollIntoView({block: "nearest"});
-    film = made;
+    const made = page.querySelector(".cmet-out video"), wrong = page.querySelector(".cmet-out [role=alert]");
+    const show = e => e.scrollIntoView({block: "nearest"});  // what somebody waited for comes into sight, or why it did not come
+    if (made && made != film) made.onloadedmetadata = () => show(made);
+    if (wrong && wrong != fault) show(wrong);
+    [film, fault] = [made, wrong];
   };
   const begin = () => {
     const page = el.closest(".cmet"), light = document.querySelector("link[href*='/theme-light.css']");

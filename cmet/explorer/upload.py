@@ -133,7 +133,7 @@ class Uploads:
 
 def example_voices() -> dict:  # name -> files
     "Speech to begin with."
-    found = {f"synthetic {e}": [builtin("speech")/f"F01_{e}_3_{k:03}.flac" for k in range(1, 7)] for e in ("angry", "happy", "sad")}
+    found = {f"synthetic {e}": [builtin("speech")/f"F01_{e}_3_{k:03}.flac" for k in range(1, 7)] for e in ("angry", "disgusted")}
     if root := find_data("cmet-samples"):
         found |= {f"{who} {e}": sorted((root/"audios"/"MEAD"/e).glob(f"{who}_*.wav"))[:6]
                   for who, e in (("M003", "angry"), ("W009", "happy"), ("M030", "sad"), ("W009", "surprised"))}

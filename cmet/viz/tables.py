@@ -243,7 +243,7 @@ def plot(
 ):  # -> matplotlib Figure
     "One measure over conditions: every run, the mean, its 95 % interval."
     from matplotlib.figure import Figure
-    done, fig = table[table["state"] == "done"], Figure(figsize=(6.5, 3.2), dpi=80, layout="constrained")
+    done, fig = table[table["state"] == "done"], Figure(figsize=(6.5, 3.2), dpi=144, layout="constrained")
     ax, keys = fig.subplots(), [x, hue] if hue else [x]
     _points(done, x, y, hue, ax)
     if chance is not None: ax.axhline(chance, color="#555555", ls="--", lw=1)
