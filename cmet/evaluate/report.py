@@ -165,7 +165,7 @@ def summarise(
     unknown = dict(OWN) if "blendshapes" in bench.nets and not own else {}
     unknown |= {f"{e}, as an emotion": f"{n} video{'s'*(n > 1)} of it, and no judge here has that answer"
                 for e, n in done.emotion.value_counts(sort=False).items() if e not in READ}
-    out = dict(protocol=bench.protocol, judge=bench.judge.name, folder=Path(folder).name, cmet=__version__,
+    out = dict(protocol=bench.protocol, judge=bench.judge.name, folder=Path(os.path.abspath(folder)).name, cmet=__version__,
                videos=len(table), measured=len(done), set_aside=aside, not_measured=bench.missing | unknown,
                accuracy={names[c]: accuracy(done, c) for c in columns if c in done and done[c].notna().any()},
                confusion={names[c]: confusion(done, c).to_dict("index") for c in columns if c in done},
@@ -266,7 +266,7 @@ def save(out:Path, summary:dict) -> list:  # of Path
 # %% ../../nbs/85_evaluate/60_report.ipynb #60_report-025
 def evaluate(
     folder,  # of edited videos, see `folder`
-    out=None,  # folder for the results; default: "eval-PROTOCOL" in it
+    out=None,  # folder for the results; default: beside it, FOLDER-eval-PROTOCOL
     source=None,  # folder of the unedited videos (and of real emotional ones, if there are), or one video
     protocol:str="kit",  # or "paper"
     judge:str="fer+facex",  # or "fer", "facex"
@@ -277,7 +277,7 @@ def evaluate(
     "Score the videos of a folder, whoever made them."
     clips = find_clips(folder, source)
     bench = Bench(protocol, judge, real_clips(source), also)
-    out = make_folder(out or Path(folder)/f"eval-{protocol}")
+    out = make_folder(out or f"{os.path.abspath(folder)}-eval-{protocol}")
     with claimed(out/"metrics.csv"):
         owned(out, RESULTS, force or not listed(out) and _older(out/"metrics.csv"))
         return _scored(bench, clips, folder, out, force, progress)
