@@ -1,4 +1,5 @@
 """The `cmet` command from outside: speed, silence, exit status, the demo."""
+import ast
 import functools
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -340,3 +342,19 @@ def test_a_signal_that_meets_a_lock_is_still_a_stop():
         try: raise KeyboardInterrupt
         finally: threading.Lock().release()
     with pytest.raises(RuntimeError), terminable(): threading.Lock().release()
+
+
+def test_bars_are_for_terminals(tmp_path, capfd):
+    "In a file or a pipe a bar is a long line of carriage returns; every bar of the kit asks first."
+    from cmet.corpus.corpus import encode_corpus
+    from cmet.corpus.studio import call_sheet, record
+    from cmet.speech.encoders import speech_encoder
+    from cmet.train.loop import _bar
+    files = sorted(builtin("speech").glob("F01_happy_3_00[12].flac"))
+    encode_corpus([dict(audio=str(f)) for f in files], speech_encoder("egemaps"), progress=True)
+    list(record(call_sheet(sentences=1)[:2], tmp_path, progress=True))
+    _bar(10, 0).close()
+    assert capfd.readouterr().err == ""
+    asked = [(p.name, ast.unparse(n)) for p in Path(cli.__file__).parent.rglob("*.py") for n in ast.walk(ast.parse(p.read_text("utf-8")))
+             if isinstance(n, ast.Call) and ast.unparse(n.func) == "tqdm"]
+    assert len(asked) > 10 and [a for a in asked if "disable=None" not in a[1] and "**shown" not in a[1] and "disable=shown" not in a[1]] == []

@@ -253,7 +253,7 @@ def _encode_faces(clips, codec, progress) -> list:
     faces = [np.zeros((0, getattr(codec, "dim", 0)), np.float32)]*len(clips)
     files = list(clips["video"] if codec else clips.get("face", [""]*len(clips)))
     rest, calm = {}, neutral_videos(clips)
-    for k in tqdm(filled := [k for k, f in enumerate(files) if f], "faces", disable=not (progress and filled)):
+    for k in tqdm(filled := [k for k, f in enumerate(files) if f], "faces", disable=None if progress and filled else True):
         if codec is None: faces[k] = read_face_table(files[k]); continue
         who = clips["speaker"][k]
         if hasattr(codec, "neutral_shape") and who not in rest: rest[who] = face_at_rest(codec, who, calm.get(who))

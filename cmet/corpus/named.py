@@ -9,7 +9,6 @@ __all__ = ['MADE', 'find_corpus', 'open_corpus']
 import difflib
 import hashlib
 import json
-import sys
 import tempfile
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def _ravdess(encoder, folder):
     root = _folder("ravdess")
     clips = ravdess(root)
     faces = ravdess_faces(clips, root/"openface_aus.csv")
-    return encode_corpus(clips, encoder, faces=faces, name="RAVDESS", codec="openface", progress=sys.stderr.isatty())
+    return encode_corpus(clips, encoder, faces=faces, name="RAVDESS", codec="openface")
 
 def _studio(encoder, folder):
     "The studio's clips, recorded again, heard by another encoder."

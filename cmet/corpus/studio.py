@@ -52,7 +52,7 @@ def record(
 ):  # yields (row with the truth added, face float32 [frames, 17])
     "Perform every clip of a call sheet."
     from tqdm import tqdm
-    for row in tqdm(rows, "synthetic clips", disable=not progress):
+    for row in tqdm(rows, "synthetic clips", disable=None if progress else True):
         truth, face = _performed(row, Path(folder)/row["audio"], seed, parts)
         yield row | {f"true_{e}": float(v) for e, v in zip(BASIC, truth)}, face
 
@@ -73,7 +73,7 @@ def _embedded(encoder, paths, parts, progress) -> list:  # of [S]
     "What `encoder.encode` gives, one clip at a time, unless it was done before."
     from tqdm import tqdm
     out = []
-    for path in tqdm(paths, "speech", disable=not progress):
+    for path in tqdm(paths, "speech", disable=None if progress else True):
         key = ["speech", *stamp(path), encoder.card()]
         if (value := parts.get(key)) is None: parts.put(key, value := encoder.encode([path], progress=False)[0])
         out.append(value)

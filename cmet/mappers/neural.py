@@ -7,7 +7,6 @@ __all__ = ['TRAIN', 'cross_reconstruction', 'by_emotion', 'memorise', 'MemoryMap
            'official']
 
 # %% ../../nbs/70_mappers/40_neural.ipynb #40_neural-002
-import sys
 from dataclasses import fields
 from functools import partial
 
@@ -173,8 +172,8 @@ class TransformerMapper(Mapper):
 
     def _fit(self, corpus, speech, face):
         from cmet.train.loop import fit
-        config, seen = self.plan(across_speakers(speech, face, self.config["across"])), sys.stderr.isatty()
-        done = fit(self._network(), corpus, config, self.folder, progress=seen)
+        config = self.plan(across_speakers(speech, face, self.config["across"]))
+        done = fit(self._network(), corpus, config, self.folder, progress=True)
         if done.valid: self.tried += "; "*bool(self.tried) + validated(done)
         parts = {f"net.{k}": x for k, x in done.model.state_dict().items()}
         parts |= {f"scale.{k}": x for k, x in done.scale._asdict().items()}

@@ -127,15 +127,15 @@ class SpeechEncoder:
 
     def encode(self,
         paths,  # sound files or `.npy` files; one path alone is a list of one
-        progress:bool=False,  # show a bar
+        progress:bool=False,  # show a bar, where there is a terminal
     ) -> np.ndarray:  # float32 [n, dim]; raises `CmetError` naming the first bad file
         "One vector for each file; the same numbers whatever else is in the list."
-        from tqdm.auto import tqdm
+        from tqdm import tqdm
         paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         with ThreadPoolExecutor(self.workers) as pool:
             spread = pool.map if self.workers > 1 else map
             rows = spread(lambda path: vector_of(self, path), paths)
-            rows = list(tqdm(rows, self.name, len(paths), disable=not progress, unit="clip"))
+            rows = list(tqdm(rows, self.name, len(paths), disable=None if progress else True, unit="clip"))
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
 
     def card(self) -> dict:

@@ -63,10 +63,10 @@ COLUMNS = ("step", "loss", "recon", "contrastive", "direction", "answers", "cosi
            "seconds")
 
 def _bar(steps:int, at:int):
-    "A progress bar, where tqdm is installed."
-    try: from tqdm.auto import tqdm
+    "A progress bar, where tqdm is installed and there is a terminal."
+    try: from tqdm import tqdm
     except ImportError: return None
-    return tqdm(total=steps, initial=at, unit="step", mininterval=1)
+    return tqdm(total=steps, initial=at, unit="step", mininterval=1, disable=None)
 
 def _board(folder):
     "A TensorBoard writer."
