@@ -123,7 +123,7 @@ def contact_sheet(
     "Small pictures side by side, to see at a glance whether crops are right."
     import matplotlib.pyplot as plt
     rows = -(-len(frames)//columns)
-    fig, axes = plt.subplots(rows, columns, figsize=(1.3*columns, 1.4*rows), squeeze=False)
+    fig, axes = plt.subplots(rows, columns, figsize=(1.7*columns, 1.85*rows), dpi=144, squeeze=False, layout="constrained")
     for ax in axes.flat: ax.axis("off")
     for ax, frame, title in zip(axes.flat, frames, titles or [""]*len(frames)):
         ax.imshow(frame); ax.set_title(title, fontsize=7)
