@@ -81,7 +81,7 @@ def edit_arguments(p):
     add("--strength", default=1.0, type=strength, nargs="+", metavar="S",
         help="how much of it: 1 is natural, 0 none (default 1); several: side by side in one video")
     add("--part", dest="regions", nargs="+", action="extend", metavar="PART=K",
-        help="a part by itself: brows, eyes, mouth, left or right times K, 0 to 2: mouth=0")
+        help="a part by itself: brows, eyes, mouth, or the person's own left or right, times K, 0 to 2: mouth=0 left=1.5")
     add("--preview", action="store_true", help="write only a picture, OUT.png, or of a folder one each: a few moments, before and after")
     add("--follow", action="store_true", help="let it come and go with the speech of --to, one recording")
     add("--mapper", default="auto", metavar="M",
@@ -94,7 +94,7 @@ def edit_arguments(p):
                     "emotion2vec-large where it is, else whisper)", "cmet.speech.encoders:ENCODERS"))
     add("--corpus", metavar="DIR", help="a corpus to fit the mapper to: studio, ravdess, or a folder (default: none, the mapper is ready)")
     add("--lips", metavar="SOUND", help="edtalk: a recording for the lips to say; it becomes the sound")
-    add("--face", choices=FACES, help="edtalk: whose face, where there are several")
+    add("--face", choices=FACES, help="edtalk: whose face, where there are several: largest, or that on the picture's left or right")
     add("--force", action="store_true", help="replace OUT if it exists")
 
 # %% ../nbs/99_cli.ipynb #99_cli-005
@@ -112,7 +112,7 @@ def crop_arguments(p):
     add = p.add_argument
     add("video", metavar="VIDEO", help="a talking face: a video, or a still image")
     add("-o", "--out", metavar="OUT", required=True, help="the mp4 to write")
-    add("--face", choices=FACES, help="whose face, where there are several")
+    add("--face", choices=FACES, help="whose face, where there are several: largest, or that on the picture's left or right")
     add("--force", action="store_true", help="replace OUT if it exists")
 
 def demo(args):

@@ -118,7 +118,7 @@ BAD = {
     "strength is a word": (f"talk.mp4 --strength much {SAY}", "strength much"),
     "strength is absurd": (f"talk.mp4 --strength 1e9 {SAY}", "strength 1e9 is out of range: use -5 to 5"),
     "a part without a number": (f"talk.mp4 --part mouth {SAY}", "setting 'mouth' has no value"),
-    "a part that is none": (f"talk.mp4 --part ears=1 {SAY}", "no part of a face is called 'ears': use brows, eyes, mouth"),
+    "a part that is none": (f"talk.mp4 --part ears=1 {SAY}", "no part of a face is called 'ears': use brows, eyes, mouth, or the person's own right or left"),
     "a part times a word": (f"talk.mp4 --part mouth=wide {SAY}", "mouth wide is out of range: use 0 to 2"),
     "a part times too much": (f"talk.mp4 --part mouth=0 left=9 {SAY}", "left 9 is out of range: use 0 to 2"),
     "a part twice": (f"talk.mp4 --part mouth=0 --part mouth=1 {SAY}", "'mouth' is given twice"),

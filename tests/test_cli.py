@@ -358,3 +358,10 @@ def test_bars_are_for_terminals(tmp_path, capfd):
     asked = [(p.name, ast.unparse(n)) for p in Path(cli.__file__).parent.rglob("*.py") for n in ast.walk(ast.parse(p.read_text("utf-8")))
              if isinstance(n, ast.Call) and ast.unparse(n.func) == "tqdm"]
     assert len(asked) > 10 and [a for a in asked if "disable=None" not in a[1] and "**shown" not in a[1] and "disable=shown" not in a[1]] == []
+
+
+def test_left_and_right_say_whose(capsys):
+    "Of a face's parts the person's own; of several faces, sides of the picture."
+    with suppress(SystemExit): main(["edit", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "or the person's own left or right, times K, 0 to 2: mouth=0 left=1.5" in said and "several: largest, or that on the picture's left or right" in said

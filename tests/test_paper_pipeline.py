@@ -99,7 +99,7 @@ def test_lips_come_from_one_recording(command, files, capsys):
 
 
 def test_whose_face(command, capsys):
-    assert command("two.mp4")[0] == 2 and "say which: largest, left, right" in capsys.readouterr().err
+    assert command("two.mp4")[0] == 2 and "say which: largest, left, right (in the picture)" in capsys.readouterr().err
     status, out = command("two.mp4", "--face", "right")
     left, right = np.split(np.abs(read_video(out)[0].astype(int) - np.concatenate([FACE, FACE[:, ::-1]], 1)), 2, axis=2)
     assert status == 0 and left.mean() < 3 < right.mean()

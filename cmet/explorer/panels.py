@@ -21,7 +21,7 @@ from .voices import spell
 from .widgets import LEFT, PLAIN, STEP, WIDE, Choice, Moment, Number, Quiet, note, turn_to
 from ..core import builtin
 from ..face.codecs import CODECS
-from ..face.regions import MOST_OF, PARTS, told_regions
+from ..face.regions import MOST_OF, PARTS, SIDES, told_regions
 from ..mappers.registry import MAPPERS
 
 # %% ../../nbs/95_explorer/50_panels.ipynb #50_panels-009
@@ -77,9 +77,10 @@ class Parts:
     "A slider for each region and side of the face, put away until somebody wants them."
     def __init__(self, turn=None):  # the lock of the state
         self.changed, self.quiet = lambda **change: None, Quiet()
-        self.sliders = {n: Number(1, min=0, max=MOST_OF, step=STEP, description=n, layout=WIDE, style=LEFT | PLAIN) for n in PARTS}
+        self.sliders = {n: Number(1, min=0, max=MOST_OF, step=STEP, description=n, layout=WIDE, style=LEFT | PLAIN,
+                                  tooltip=f"the person's own {n}" if n in SIDES else n) for n in PARTS}
         self.button = w.ToggleButton(description="Parts of the face", icon="sliders", layout=w.Layout(width="auto"),
-                                     tooltip="brows, eyes, mouth, left and right, each with its own strength")
+                                     tooltip="brows, eyes, mouth, and the person's own right and left, each with a strength")
         self.box = w.VBox(list(self.sliders.values()), layout=w.Layout(display="none"))
         self.button.observe(lambda change: self._fold(change["new"]), "value")
         for s in self.sliders.values():

@@ -25,7 +25,7 @@ def told_regions(
     try: given = dict(regions)
     except (TypeError, ValueError): raise CmetError(f"parts of the face are not {regions!r}", "give pairs of a part and a factor") from None
     for name, k in given.items():
-        if name not in PARTS: raise CmetError(f"no part of a face is called '{name}'", f"use {', '.join(PARTS)}")
+        if name not in PARTS: raise CmetError(f"no part of a face is called '{name}'", f"use {', '.join(REGIONS)}, or the person's own {' or '.join(SIDES)}")
         try: fine = 0 <= float(k) <= MOST_OF
         except (TypeError, ValueError): fine = False
         if not fine: raise CmetError(f"{name} {k} is out of range", f"use 0 to {MOST_OF:g}")
