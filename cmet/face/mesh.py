@@ -26,7 +26,7 @@ from .asymmetry import LEFT, one_sided, unsmiled
 from .codecs import FaceCodec
 from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, still, track
 from .mouth import closings, drawn_mouth, mouth_in, smiles
-from .shading import CANVAS, Shade, creases, layout_of, log_faces, measured, on_lids
+from .shading import CANVAS, Shade, creases, in_hollows, layout_of, log_faces, measured
 from .warp import sheet, warp
 from ..io.files import atomic
 from ..io.seal import intact, seal
@@ -149,8 +149,8 @@ def checked(
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-041
 NATURAL = 1.3
 EMPHASIS = np.array([dict(
-    AU01=1.9, AU02=1.4, AU04=2.2, AU05=2.7, AU06=1.4, AU07=1.8, AU09=1.4, AU10=1.2, AU12=1.1, AU14=1.2,
-    AU15=2.2, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.6, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
+    AU01=1.5, AU02=1.4, AU04=2.2, AU05=2.7, AU06=1.4, AU07=1.8, AU09=1.4, AU10=1.2, AU12=1.1, AU14=1.2,
+    AU15=1.65, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.6, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
 FOLDS = np.array([dict(
     AU01=1.6, AU02=1.4, AU04=3.2, AU05=2.2, AU06=1.4, AU07=1.8, AU09=2.2, AU10=2, AU12=1.1, AU14=1.2,
     AU15=1.8, AU17=1.2, AU20=1.4, AU23=1.3, AU25=1, AU26=1.1, AU45=1/NATURAL)[u]*NATURAL for u in AUS])
@@ -197,11 +197,12 @@ class Writer:
 
     def moved(self, i, frame, delta):  # as above -> uint8 [H, W, 3]
         with TURN if frame.nbytes < SMALL else nullcontext():
-            move, folds = (delta*np.resize(k, len(delta)) for k in (self.emphasis, self.folds))
+            much, folds = (delta*np.resize(k, len(delta)) for k in (self.emphasis, self.folds))
             last = self.last  # read once: another thread may set it
             if last[0] is None or (last[0] != delta).any(): self.last = last = delta, self.shade.gain(folds)
-            return warp(frame, self.points[i], self.rig.move(move)@self.pose[i], self.eyes, self.mouth, self.faces,
-                        on_lids(last[1], eye_opening(self.points[i])/self.eyes), self.closing[i])
+            move = self.rig.move(much)
+            folds = in_hollows(last[1], eye_opening(self.points[i])/self.eyes, move)
+            return warp(frame, self.points[i], move@self.pose[i], self.eyes, self.mouth, self.faces, folds, self.closing[i])
 
 class Writers:
     "A writer for each shot of a clip, made when its turn comes: another shot may show another face."
@@ -224,9 +225,8 @@ def widest_mouth(track:Track):  # -> Mouth
     if track.frame is None: return drawn_mouth(180)
     points = track.points[track.best]
     if mouth_opening(points) > .06: return mouth_in(track.frame, points)
-    x, y = points[[50, 280, 205, 425], :2].round().astype(int).T
-    h, w = track.frame.shape[:2]
-    return drawn_mouth(1.1*track.frame[y.clip(0, h - 1), x.clip(0, w - 1)].mean(0))
+    x, y = points[[50, 280, 205, 425], :2].round().astype(int).clip(0, np.subtract(track.frame.shape[1::-1], 1)).T
+    return drawn_mouth(1.1*track.frame[y, x].mean(0))
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-014
 def learned(

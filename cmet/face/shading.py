@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CANVAS', 'SCALE', 'MIDDLE', 'CREASES', 'STEPS', 'LIFT', 'DARKEST', 'BRIGHTEST', 'BARE', 'LAB', 'UNLIKE', 'HOLLOWS',
-           'CLOSES', 'layout_of', 'skin_of', 'to_layout', 'inked', 'stroke', 'bounded', 'filled', 'Shade', 'bare',
-           'creases', 'on_lids', 'log_faces', 'reach', 'measured', 'mirrored']
+           'CLOSES', 'LOWERED', 'layout_of', 'skin_of', 'to_layout', 'inked', 'stroke', 'bounded', 'filled', 'Shade',
+           'bare', 'creases', 'in_hollows', 'log_faces', 'reach', 'measured', 'mirrored']
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-002
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from .action_units import AUS, FULL, Rig, sides
+from .guards import BROW, BROW_LID
 from .landmarks import EYES, OVAL, POINTS, triangles
 from .mouth import smooth
 from .warp import WALLS, affine, fetch, origin, paint
@@ -55,8 +56,8 @@ CREASES = {
              "-.16 .026 | 31 228 229 230 231", ".14 .070 | 50 101 205"),
     "AU07": ("-.30 .020 | 110 24 23 22", "-.20 .026 | 228 229 230", "-.30 .020 | 30 29 27 28"),
     "AU09": ("~-.18 .020 | 193 122/245 188", "~-.10 .018 | 189 244 128", "~-.12 .020 | 168 193",
-             "-.22 .022 | 131/129 129 203", "-.12 .045 | 131/129 129 203", "-.20 .050 | 55 222"),
-    "AU10": ("-.30 .020 | 129 203 206 216", "-.14 .045 | 129 203 206 216", ".12 .060 | 50 205 101"),
+             "-.18 .022 | 131/129 129 129/203", "-.06 .045 | 131/129 129 129/203", "-.20 .050 | 55 222"),
+    "AU10": ("-.24 .020 | 129/203 203 206 216", "-.10 .045 | 203 206 216", ".12 .060 | 50 205 101"),
     "AU12": ("~-.24 .020 | 129/203 203/92 206/186 216/57 57/43", "~-.10 .040 | 129/203 203/92 206/186 216/57 57/43", ".16 .070 | 50 205 36",
              "-.14 .024 | 231 230 229", "-.16 .030 | 57 57/186"),
     "AU14": ("-.30 .020 | 57 57/43", "-.10 .045 | 57 57/43"),
@@ -167,17 +168,20 @@ def creases(
 # %% ../../nbs/30_face/50_shading.ipynb #lids-code
 HOLLOWS = [221, 222, 223, 224, 225], [441, 442, 443, 444, 445]  # between each upper lid and its brow, from the nose outwards
 CLOSES = .75, .25  # of the usual opening: where shade begins to go, and where it is gone
+LOWERED = .03  # upright units: a brow so much nearer to its lid shades the hollow fully
 
-def on_lids(
+def in_hollows(
     gain,  # as `Shade.gain` gives it
     opening,  # [2] of the eyes, for the person's usual one
-):  # the same, without the shade of lids that are shut
-    "Shade lies above open eyes, and not on lids that close."
+    move,  # [468, 2] of the face, upright units
+):  # the same, without the shade where brows do not come down or lids are shut
+    "Shade lies above open eyes, beneath brows that come down."
     log, layout, walls = gain
-    shut = smooth((CLOSES[0] - opening)/(CLOSES[0] - CLOSES[1]))
-    if not shut.any(): return gain
+    down = (move[BROW[:, 0], 1] - move[BROW_LID, 1]).reshape(2, 5).mean(1) if walls else LOWERED  # what was measured was so
+    lit = 1 - smooth(down/LOWERED)*smooth((opening - CLOSES[1])/(CLOSES[0] - CLOSES[1]))
+    if not lit.any(): return gain
     seen = np.zeros(log.shape, np.float32)
-    for eye, hollow, much in zip(EYES, HOLLOWS, shut):
+    for eye, hollow, much in zip(EYES, HOLLOWS, lit):
         seen += float(much)*cv2.fillPoly(np.zeros_like(seen), [np.round(layout[[*eye[:9], *hollow]]).astype(np.int32)], 1.)
     return log*(1 - cv2.GaussianBlur(seen, (0, 0), 3)), layout, walls
 
