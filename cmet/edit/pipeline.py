@@ -33,7 +33,8 @@ from ..io.media import open_video, write_video
 from ..io.pictures import in_a_row
 from ..io.sound import read_audio
 from .request import (Course, audible, change, check_named, check_pair, check_request, chosen_codec, chosen_voice, is_saved,
-                          wanted_course, wanted_vector)
+                          synthetic, wanted_course, wanted_vector)
+from ..mappers.base import STRANGE
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-005
 LABEL = "edited face made by cmet"
@@ -196,6 +197,8 @@ class Request:
         self.lip = heard_lips(self.lips, self.codec)
         self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm, self.follow)
         if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
+        if (self.doubt or {}).get("unlike", 0) > getattr(self.mapper, "config", {}).get("strange", STRANGE) and synthetic(to):
+            warnings.warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it", stacklevel=2)
             warnings.warn("this mapper was fitted without an ear: `cmet train` with --set ear=true makes one that says what it hears", stacklevel=2)
         return self
 
