@@ -234,6 +234,8 @@ def go_around(page):
     "Everything that can be clicked is reached with the Tab key (neutral only follows the others)."
     named = page.evaluate("() => [...document.querySelectorAll('.cmet [role=slider], .cmet .widget-play button')].map(e => e.ariaLabel)")
     assert {"happy", "strength", "brows", "moment", "play or pause"} <= set(named) and all(named), "a screen reader says what each one is"
+    still = page.evaluate("() => [...document.querySelectorAll('.cmet [role=slider][aria-disabled=true]')].map(e => e.ariaLabel)")
+    assert still == ["neutral"], "and which one does not move"
     box(page).focus()
     seen = set()
     for _ in range(110):

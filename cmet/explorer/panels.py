@@ -242,6 +242,7 @@ export default { render({el}) {
     for (const s of page.querySelectorAll(".widget-slider")) {
       const text = s.querySelector("label")?.textContent;
       name(s.querySelector("[role=slider]"), text); name(s.querySelector(".widget-readout"), `${text}, as a number`);
+      s.querySelector("[role=slider]")?.setAttribute("aria-disabled", !!s.querySelector("[disabled]"));
     }
     page.querySelectorAll(".widget-play button").forEach((b, k) => name(b, ["play or pause", "stop", "repeat"][k]));
     for (const b of page.querySelectorAll(".progress")) { b.setAttribute("role", "progressbar"); name(b, "how much is made") }
@@ -254,7 +255,7 @@ export default { render({el}) {
   const begin = () => {
     const page = el.closest(".cmet"), light = document.querySelector("link[href*='/theme-light.css']");
     if (!page) return requestAnimationFrame(begin);
-    all(page); new MutationObserver(() => all(page)).observe(page, {childList: true, subtree: true});
+    all(page); new MutationObserver(() => all(page)).observe(page, {childList: true, subtree: true, attributeFilter: ["disabled"]});
     if (!light) return;  // JupyterLab sees to its own theme; Voilà's page has one for all
     const dark = Object.assign(light.cloneNode(), {href: light.href.replace(/light.css.*/, "dark.css"), media: "(prefers-color-scheme: dark)"});
     light.after(dark);
