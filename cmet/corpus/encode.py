@@ -27,6 +27,7 @@ from ..io.claims import claimed, owned
 from ..io.files import atomic, check_file, check_name, make_folder, put_back, walk
 from ..io.resume import Bench, Parts, set_aside, stamp
 from ..io.sound import cut_short
+from ..io.tensors import is_saved
 from ..speech.encoders import sidecar, speech_encoder, vector_of
 
 # %% ../../nbs/40_corpus/40_encode.ipynb #40_encode-010
@@ -68,8 +69,7 @@ def _seen(tools, job) -> np.ndarray:  # [frames, D]
 # %% ../../nbs/40_corpus/40_encode.ipynb #40_encode-014
 def _card(codec) -> list:
     "What a codec's numbers depend on."
-    file = isinstance(codec, (str, Path)) and Path(codec).suffix == ".safetensors"
-    own = sha256(check_file(codec)) if file else getattr(codec_class(codec), "version", None)
+    own = sha256(check_file(codec)) if is_saved(codec) else getattr(codec_class(codec), "version", None)
     return [str(getattr(codec, "name", codec)), own, cmet.__version__]
 
 def with_sound(

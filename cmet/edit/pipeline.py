@@ -32,7 +32,8 @@ from ..io.files import atomic, check_file, check_output
 from ..io.media import open_video, write_video
 from ..io.pictures import in_a_row
 from ..io.sound import read_audio
-from .request import (Course, audible, change, check_named, check_pair, check_request, chosen_codec, chosen_voice, is_saved,
+from ..io.tensors import is_saved
+from .request import (Course, audible, change, check_named, check_pair, check_request, chosen_codec, chosen_voice,
                           synthetic, wanted_course, wanted_vector)
 from ..mappers.base import STRANGE
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIMIT', 'SOUNDS', 'PEOPLE', 'check_strength', 'check_request', 'speech_files', 'audible', 'synthetic', 'chosen_codec',
-           'shipped', 'people_mapper', 'is_saved', 'fitted_mapper', 'check_named', 'hearing', 'chosen_voice',
-           'neutral_pool', 'wanted_vector', 'Course', 'wanted_course', 'change', 'check_pair', 'speech_vector']
+           'shipped', 'people_mapper', 'fitted_mapper', 'check_named', 'hearing', 'chosen_voice', 'neutral_pool',
+           'wanted_vector', 'Course', 'wanted_course', 'change', 'check_pair', 'speech_vector']
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-002
 import filecmp
@@ -21,6 +21,7 @@ import numpy as np
 from ..core import ALIASES, EMOTIONS, EXTENDED, CmetError, builtin
 from ..face.codecs import codec_class, face_codec
 from ..io.files import check_file, walk
+from ..io.tensors import is_saved
 from ..speech.encoders import BEST, sidecar, speech_encoder
 from ..vectors.vector import Pool, compose, pool, speech_vector
 
@@ -134,10 +135,6 @@ def people_mapper(encoder="auto", files=()):  # files: the speech that will be h
                         f"use --encoder {' or '.join(PEOPLE)}, or fit one: cmet train CORPUS -o mine.safetensors")
     made = load_mapper(builtin(f"{name}.safetensors"))
     return made, bank(made)
-
-def is_saved(mapper) -> bool:
-    "Is a mapper named by its file, so that it is the user's own?"
-    return isinstance(mapper, (str, Path)) and Path(mapper).suffix == ".safetensors"
 
 def fitted_mapper(
     mapper="auto",  # "auto", "studio", a name, a file of a saved mapper, or a fitted Mapper

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import CmetError, Registry
+from ..io.tensors import is_saved
 
 # %% ../../nbs/30_face/80_codecs.ipynb #80_codecs-005
 class FaceCodec:
@@ -53,9 +54,9 @@ CODECS = Registry("codec", mesh="cmet.face.mesh:MeshCodec", edtalk="cmet.edtalk.
 def codec_class(codec):  # a name, a .safetensors of a learned mesh codec, or an object
     "What makes a codec, without making one: weights stay where they are."
     if not isinstance(codec, (str, Path)): return type(codec)
-    return CODECS.find("mesh" if Path(codec).suffix == ".safetensors" else str(codec))
+    return CODECS.find("mesh" if is_saved(codec) else str(codec))
 
 def face_codec(codec="mesh", **options):  # as above; options: of its class
     "A face codec by name or from its file; an object is passed through."
     if not isinstance(codec, (str, Path)): return codec
-    return codec_class(codec).load(codec) if Path(codec).suffix == ".safetensors" else CODECS.make(str(codec), **options)
+    return codec_class(codec).load(codec) if is_saved(codec) else CODECS.make(str(codec), **options)
