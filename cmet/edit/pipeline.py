@@ -197,9 +197,9 @@ class Request:
         self.gain = followed(to, self.encoder, self.mapper, self.wish) if self.follow else None
         self.lip = heard_lips(self.lips, self.codec)
         self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm, self.follow)
-        if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
         if (self.doubt or {}).get("unlike", 0) > getattr(self.mapper, "config", {}).get("strange", STRANGE) and synthetic(to):
             warnings.warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it", stacklevel=2)
+        if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
             warnings.warn("this mapper was fitted without an ear: `cmet train` with --set ear=true makes one that says what it hears", stacklevel=2)
         return self
 
