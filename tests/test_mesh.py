@@ -537,6 +537,8 @@ def test_a_smile_is_taken_off_where_another_emotion_comes(codec, face, calm):
     assert "smiles" in told("angry", face)[0] and told("happy", face) == told("angry", codec.track([calm])) == []
     assert codec.remarks(0*change["angry"], face) == []
     assert "no face does so much" in codec.remarks(4*change["happy"], face)[-1]
+    smirk = lambda strength: codec.remarks(strength*change["contempt"], codec.track([calm]))
+    assert smirk(1) == [] and "no face does so much: AU14" in smirk(2)[0], "one half of the face does it all"
     assert codec.remarks(4*change["happy"], face, np.float64([u not in TEXTBOOK["happy"] for u in AUS])) == [], "parts that are left alone do not count"
 
 
