@@ -41,6 +41,7 @@ class Ears:
     def at_rest(self, x): return np.tile([0., 1.], (len(x), 1))
     def chances(self, v, n=1, guessed=False): return dict(happy=.9, neutral=.07, sad=.03)
     def unlike(self, x): return np.ones(len(x))
+    def apart(self, x, y): return 0.
     names = ("happy", "neutral", "sad")
     def taken(self, z): return np.array([.9, -.9, 0.])
 

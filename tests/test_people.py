@@ -342,6 +342,19 @@ def test_a_long_recording_is_heard_as_its_sentences_are(tmp_path):
 
 
 @pytest.mark.skipif(find_data("ravdess") is None, reason="needs RAVDESS")
+@pytest.mark.parametrize("moods, told", [("05 04", True), ("05", False), ("06", False)])
+def test_a_long_recording_of_two_moods_is_told_where_to_cut(moods, told, tmp_path):
+    "Half a minute angry and half a minute sad had `no clear emotion`, and more clips of the same mood were asked for."
+    m, ear = load_mapper(builtin("whisper.safetensors")), speech_encoder("whisper", cache=False)
+    clips = [np.concatenate([read_audio(p, RATE) for p in sorted(find_data("ravdess").glob(f"Actor_15/03-01-{e}-*"), key=lambda p: p.stem[12:])]) for e in moods.split()]
+    write_audio(tmp_path/"long.wav", np.concatenate(clips), RATE)
+    wish = wanted_vector(m, bank(m), ear, [tmp_path/"long.wav"])
+    said = [t for t in doubted(m, wish, ear, 1., [tmp_path/"long.wav"])["cautions"] if "cut it there" in t]
+    assert len(said) == told
+    if told: assert abs(int(re.search(r"'long.wav' changes its mood, or who speaks, after about (\d+) s", said[0])[1]) - len(clips[0])/RATE) <= 6
+
+
+@pytest.mark.skipif(find_data("ravdess") is None, reason="needs RAVDESS")
 @pytest.mark.parametrize("seconds", [6, 9, 10, 12])
 def test_ten_seconds_are_no_stranger_than_six(seconds, tmp_path):
     "Clips of one mood and one voice, joined; up to 12.5 s they were heard as a whole, and three of four were called unlike."

@@ -23,7 +23,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..core import CmetError, sha256
-from .caution import BELOW, in_words, listened, standing, unheard
+from .caution import BELOW, in_words, listened, standing, turning, unheard
 from .follow import followed
 from ..face.landmarks import Track
 from ..face.regions import both_sides, by_region, factors, told_regions
@@ -87,6 +87,7 @@ def doubted(
     if isinstance(wish, Course) or not (ear or to): return None
     heard, given = (next(p for k, p in wish.terms if k*side > 0).values if files else None for side, files in ((1, to), (-1, frm)))
     doubt = listened(mapper, wish, heard, not frm, given, alone=alone) if ear else unheard(len(heard), bool(frm))
+    if ear: doubt["cautions"] += [text for file in to for text in turning(mapper.ear, encoder, file)]
     if np.min(strength) < 0: doubt["cautions"].append(BELOW)
     for text in doubt["cautions"]: warnings.warn(text, stacklevel=2)
     return doubt | {"says": in_words(doubt, encoder.name, strength)}

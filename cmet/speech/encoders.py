@@ -86,12 +86,12 @@ PART = 5  # seconds, at most, of each part in which a long recording is heard
 def parts_of(
     wav,  # float32 [n]
     longest:float|None,  # seconds up to which a recording is heard as a whole; None: any
-) -> list:  # of float32 [k]
+) -> list:  # of slices
     "A long recording as clips, without those in which hardly anybody speaks."
-    if longest is None or len(wav) <= longest*RATE: return [wav]
+    if longest is None or len(wav) <= longest*RATE: return [slice(len(wav))]
     n = -(-len(wav)//(PART*RATE))
-    parts = list(zip(np.array_split(wav, n), np.array_split(speaking(wav), n)))
-    return [part for part, on in parts if on.mean() > .2] or [part for part, _ in parts]
+    parts = [slice(k[0], k[-1] + 1) for k in np.array_split(np.arange(len(wav)), n)]
+    return [part for part, on in zip(parts, np.array_split(speaking(wav), n)) if on.mean() > .2] or parts
 
 def vector_of_sound(
     encoder,  # a `SpeechEncoder`
@@ -100,14 +100,15 @@ def vector_of_sound(
 ) -> np.ndarray:  # float32 [dim]
     "The vector of a waveform: kept from last time, or computed."
     parts = parts_of(wav, encoder.longest)
+    if len(parts) > 1: return np.mean([vector_of_sound(encoder, wav[part], name) for part in parts], 0)
     def compute():
-        x = np.mean([np.asarray(encoder.embed(part), np.float32).reshape(-1) for part in parts], 0)
+        x = np.asarray(encoder.embed(wav), np.float32).reshape(-1)
         if (np.abs(x) < LARGEST).all(): return x
         raise CmetError(f"'{name}' has no {encoder.name} features (NaN)", "give a longer, cleaner recording")
     if not encoder.cache: return compute()
     maker = re.sub(r"[^\w.+-]", "_", f"{encoder.name}-{encoder.version}")
     digest = hashlib.sha256(wav.tobytes()).hexdigest()
-    return kept(cache_dir()/"speech"/maker/f"{digest}{'-parts'*(len(parts) > 1)}.npy", encoder.dim, compute)
+    return kept(cache_dir()/"speech"/maker/f"{digest}.npy", encoder.dim, compute)
 
 # %% ../../nbs/20_speech/40_encoders.ipynb #40_encoders-064
 ENCODERS = Registry("speech encoder")
