@@ -26,7 +26,7 @@ from .asymmetry import LEFT, one_sided, unsmiled
 from .codecs import FaceCodec
 from .landmarks import POINTS, Track, align, eye_opening, mouth_opening, shape_of, still, track
 from .mouth import closings, drawn_mouth, mouth_in, smiles
-from .shading import CANVAS, Shade, creases, in_hollows, layout_of, log_faces, measured
+from .shading import CANVAS, Shade, creases, hollows, in_hollows, layout_of, log_faces, measured
 from .warp import sheet, warp
 from ..io.files import atomic
 from ..io.seal import intact, seal
@@ -175,7 +175,7 @@ class Writer:
         self.rig, self.points = codec.rig or drawn(shape), smoothed(track.points, track.found, .5)
         self.shade = codec.shade or creases(shape, track.frame, self.points[track.best])
         self.emphasis, self.folds = (EMPHASIS, FOLDS) if codec.rig is None else np.ones((2, len(AUS)))
-        self.faces, self.pose = sheet(), to_pixels(track, shape)
+        self.faces, self.pose, self.hollows = sheet(), to_pixels(track, shape), hollows(self.shade.layout)
         seen = self.points[track.found]
         self.eyes = np.median([eye_opening(p) for p in seen], axis=0)
         self.closing = closings([mouth_opening(p) for p in self.points], track.fps)
@@ -201,7 +201,7 @@ class Writer:
             last = self.last  # read once: another thread may set it
             if last[0] is None or (last[0] != delta).any(): self.last = last = delta, self.shade.gain(folds)
             move = self.rig.move(much)
-            folds = in_hollows(last[1], eye_opening(self.points[i])/self.eyes, move)
+            folds = in_hollows(last[1], self.hollows, eye_opening(self.points[i])/self.eyes, move)
             return warp(frame, self.points[i], move@self.pose[i], self.eyes, self.mouth, self.faces, folds, self.closing[i])
 
 class Writers:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CANVAS', 'SCALE', 'MIDDLE', 'CREASES', 'STEPS', 'LIFT', 'DARKEST', 'BRIGHTEST', 'BARE', 'LAB', 'UNLIKE', 'HOLLOWS',
            'CLOSES', 'LOWERED', 'layout_of', 'skin_of', 'to_layout', 'inked', 'stroke', 'bounded', 'filled', 'Shade',
-           'bare', 'creases', 'in_hollows', 'log_faces', 'reach', 'measured', 'mirrored']
+           'bare', 'creases', 'hollows', 'in_hollows', 'log_faces', 'reach', 'measured', 'mirrored']
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-002
 from dataclasses import dataclass
@@ -170,8 +170,15 @@ HOLLOWS = [221, 222, 223, 224, 225], [441, 442, 443, 444, 445]  # between each u
 CLOSES = .75, .25  # of the usual opening: where shade begins to go, and where it is gone
 LOWERED = .03  # upright units: a brow so much nearer to its lid shades the hollow fully
 
+def hollows(layout) -> list:  # for each eye (part of the canvas, float32 [h, w], 1 between its lid and its brow)
+    "Where shade lies beneath a brow."
+    none = np.zeros((CANVAS, CANVAS), np.float32)
+    masks = (cv2.fillPoly(none.copy(), [np.round(layout[[*eye[:9], *hollow]]).astype(np.int32)], 1.) for eye, hollow in zip(EYES, HOLLOWS))
+    return [(filled(m), m[filled(m)]) for m in (cv2.GaussianBlur(m, (0, 0), 3) for m in masks)]
+
 def in_hollows(
     gain,  # as `Shade.gain` gives it
+    where,  # of `hollows`
     opening,  # [2] of the eyes, for the person's usual one
     move,  # [468, 2] of the face, upright units
 ):  # the same, without the shade where brows do not come down or lids are shut
@@ -180,10 +187,9 @@ def in_hollows(
     down = (move[BROW[:, 0], 1] - move[BROW_LID, 1]).reshape(2, 5).mean(1) if walls else LOWERED  # what was measured was so
     lit = 1 - smooth(down/LOWERED)*smooth((opening - CLOSES[1])/(CLOSES[0] - CLOSES[1]))
     if not lit.any(): return gain
-    seen = np.zeros(log.shape, np.float32)
-    for eye, hollow, much in zip(EYES, HOLLOWS, lit):
-        seen += float(much)*cv2.fillPoly(np.zeros_like(seen), [np.round(layout[[*eye[:9], *hollow]]).astype(np.int32)], 1.)
-    return log*(1 - cv2.GaussianBlur(seen, (0, 0), 3)), layout, walls
+    log = log.copy()
+    for (part, mask), much in zip(where, lit): log[part] *= 1 - np.float32(much)*mask
+    return log, layout, walls
 
 
 # %% ../../nbs/30_face/50_shading.ipynb #50_shading-014
