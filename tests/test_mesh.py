@@ -351,6 +351,24 @@ def test_what_lids_uncover_has_no_seam(codec):
         assert above.min() < 120 < 140 < above.max() and np.abs(np.diff(above, axis=1)).max() < 25, above.round()
 
 
+@pytest.mark.parametrize("told, change", [(True, lambda p: cv2.GaussianBlur(p, (0, 0), 4)), (False, lambda p: p//4), (False, lambda p: p),
+                                          (False, lambda p: cv2.resize(p, (112, 112), interpolation=cv2.INTER_AREA))])
+def test_a_face_out_of_focus_is_told_once(told, change):
+    "Sharp lines on a haze came out without a word; a dark or a small face (40 pixels wide) is not meant."
+    assert sum("out of focus" in note for note in track([change(PHOTO)]*51).notes) == told
+
+
+@pytest.mark.skipif(find_data("cmet-samples") is None, reason="needs C-MET's samples")
+def test_no_photographed_face_is_out_of_focus_until_it_is():
+    "The faces on which the limit was not chosen."
+    for file in sorted((find_data("cmet-samples")/"asset"/"identity").iterdir()):
+        if "M030" in file.name: continue
+        photo = cv2.imread(str(file))[..., ::-1].copy()
+        plain = track([photo])
+        blurred = track([cv2.GaussianBlur(photo, (0, 0), .04*np.ptp(plain.points[0, OVAL, 0]))])
+        assert not plain.notes and "out of focus" in blurred.notes[0], file.name
+
+
 @pytest.mark.parametrize("how", ["hand", "mask", "microphone", "checked cloth"])
 def test_what_covers_the_mouth_stays_as_it_is(codec, face, how):
     hidden = covered(face.points[0], how)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..core import CmetError, silent
-from .looking import Cuts, Looker, Network, View, jumped, mediapipe, mostly, mouth_seen
+from .looking import BLURRED, SHARP, Cuts, Looker, Network, View, jumped, mediapipe, mostly, mouth_seen, sharpness
 from ..io.assets import asset
 from ..io.media import ahead
 
@@ -141,7 +141,7 @@ class Follower:
     "Finds one face frame after frame, and looks closer where it is lost."
     def __init__(self, find:Finder, look:Looker):
         self.find, self.look, self.view, self.lost, self.last, self.notes = find, look, View(), 0, None, set()
-        self.beside = None  # or (frame, sizes) of other faces
+        self.beside, self.sharp = None, []  # or (frame, sizes) of other faces; `sharpness` at each look around
 
     def close_look(self, frame, i):
         views = self.look.views(frame)
@@ -149,9 +149,10 @@ class Follower:
         self.view = views[0] if views else View()
 
     def look_around(self, frame, i):
-        "Whoever else is to be seen is told of once."
-        if self.beside or self.last is None: return
-        if sizes := self.look.others(frame, self.last): self.beside = i, sizes
+        "How sharp the face is; and whoever else is to be seen is told of once."
+        if self.last is None: return
+        self.sharp.append(sharpness(frame, self.last))
+        if not self.beside and (sizes := self.look.others(frame, self.last)): self.beside = i, sizes
 
     def __call__(self, i:int, frame, new:bool):  # -> float32 [478, 3], or None
         "The face in frame i; `new`: it begins a shot."
@@ -178,7 +179,6 @@ def left_alone(i:int, sizes, frames:int) -> str:  # sizes: of the other faces, a
     which = ("the largest" if many else "the larger") if max(sizes) < 1 else "a smaller"
     return f"{len(sizes) + 1} faces{where}: {which} one is edited, the other{'s stay as they are' if many else ' stays as it is'}"
 
-
 # %% ../../nbs/30_face/10_landmarks.ipynb #10_landmarks-013
 def track(
     frames,  # iterable of uint8 [H, W, 3], read once, one at a time
@@ -203,14 +203,14 @@ def track(
             if new: tops.append([i, -np.inf, i, None])
             if face is not None and score and shown[-1] and score(face) > tops[-1][1]: tops[-1][1:] = score(face), i, frame
     if follow.beside: follow.notes.add(left_alone(*follow.beside, len(found)))
-    return _tracked(found, ~mostly(~np.array(shown)), tops or [[0, 0, 0, None]], follow.notes)
+    if follow.sharp and np.median(follow.sharp) < SHARP: follow.notes.add(BLURRED)
+    return _tracked(found, ~mostly(~np.array(shown)), tops or [[0, 0, 0, None]], sorted(follow.notes))
 
 def _tracked(found, shown, tops, notes):
     "A `Track` of what `track` found: points under a cover are taken out, and what is doubtful is said."
     points = np.array(found, np.float32).reshape(-1, 478, 3)
     seen = np.isfinite(points).all((1, 2))
     covered = seen & ~shown
-    notes = [*sorted(notes)]
     good = points[seen & shown]
     far = (aside(good) > ASIDE).sum()
     where = "in the picture" if len(points) == 1 else f"in {far} of {len(points)} frames"

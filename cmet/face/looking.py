@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SURER', 'SMALLEST', 'CERTAIN', 'CUT', 'SUDDEN', 'JUMP', 'GROWTH', 'LIP_RIM', 'LIP_LINE', 'SQUARE', 'REACH', 'PLAIN',
-           'ALIKE', 'DARKEST', 'View', 'parts', 'apart', 'around', 'put_off', 'mediapipe', 'Network', 'Looker', 'Cuts',
-           'jumped', 'square_on', 'mouth_seen', 'mostly']
+           'ALIKE', 'DARKEST', 'SHARP', 'BLURRED', 'View', 'parts', 'apart', 'around', 'put_off', 'mediapipe',
+           'Network', 'Looker', 'Cuts', 'jumped', 'square_on', 'mouth_seen', 'mostly', 'sharpness']
 
 # %% ../../nbs/30_face/05_looking.ipynb #05_looking-003
 import sys
@@ -231,3 +231,14 @@ def mostly(
     "A series of yes and no without flicker."
     flags = np.pad(np.asarray(flags, float), n//2, mode="edge")
     return np.convolve(flags, np.ones(n)/n, "valid") > .5
+
+# %% ../../nbs/30_face/05_looking.ipynb #05_looking-041
+SHARP = .12  # share of the contrast around the eyes that is fine; a picture with less is out of focus
+BLURRED = "the face is out of focus: what is drawn on it will be sharper than the rest; a sharper video does better"
+
+def sharpness(frame, points) -> float:  # uint8 [H, W, 3], [468+, 2+]
+    "How much of what is to be seen around the eyes is fine, whatever the size and the light."
+    import cv2
+    light = square_on(frame, points, 33, 263)[0][..., 0]
+    fine = light - cv2.GaussianBlur(light, (0, 0), 2)
+    return float(fine[20:60, 8:72].std()/max(light[20:60, 8:72].std(), 1e-6))
