@@ -17,6 +17,7 @@ from .datasets import LAYOUTS, RECORDING, detect_layout, layout_files
 from .sampling import lone, strangers
 from ..io.files import opened, video_stream
 from ..io.jobs import each
+from ..io.progress import bar_of
 from ..io.sound import cut_short
 
 # %% ../../nbs/40_corpus/20_audit.ipynb #20_audit-005
@@ -156,11 +157,10 @@ def listened(job) -> tuple:  # path, kind, is it what will be heard of its clip?
 
 def _opened(root, files, workers) -> tuple:  # (findings, {(key, kind): lengths})
     "What cannot be read or heard, and the lengths of the others."
-    from tqdm import tqdm
     media, own = [f for f in files if f[1] in ("audio", "video")], {f[2] for f in files if f[1] in ("audio", "features")}
     jobs = [(str(root/path), kind, kind == "audio" or key not in own) for path, kind, key in media]
     found, known = [], {}
-    bar = tqdm(each(listened, jobs, workers), "listening", len(jobs), unit="file", leave=False, disable=None)
+    bar = bar_of(each(listened, jobs, workers), "listening", len(jobs), unit="file", leave=False)
     for k, value, error in sorted(bar, key=lambda done: done[0]):
         path, kind, key = media[k]
         known[key, kind], why = ((None, None), None) if error else value

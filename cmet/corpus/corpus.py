@@ -26,6 +26,7 @@ from ..core import CmetError, builtin, sha256
 from .datasets import (COLUMNS, clip_table, cmet_samples, face_at_rest, mead, mead_clips, neutral_videos, ravdess, watched)
 from ..io.files import atomic_folder, put_back
 from ..io.limits import TABLE, check_size, odd_row, read_array, read_json
+from ..io.progress import bar_of
 from ..io.seal import SOON, WHOLE, compare, mapped, sampled, written_hash
 from .face_tables import ravdess_faces, read_face_table
 
@@ -249,11 +250,10 @@ def read_corpus(
 # %% ../../nbs/40_corpus/30_corpus.ipynb #30_corpus-021
 def _encode_faces(clips, codec, progress) -> list:
     "Face numbers of every clip: from video by a codec, or from the tables in the column `face`."
-    from tqdm import tqdm
     faces = [np.zeros((0, getattr(codec, "dim", 0)), np.float32)]*len(clips)
     files = list(clips["video"] if codec else clips.get("face", [""]*len(clips)))
     rest, calm = {}, neutral_videos(clips)
-    for k in tqdm(filled := [k for k, f in enumerate(files) if f], "faces", disable=None if progress and filled else True):
+    for k in bar_of(filled := [k for k, f in enumerate(files) if f], "faces", show=progress and bool(filled)):
         if codec is None: faces[k] = read_face_table(files[k]); continue
         who = clips["speaker"][k]
         if hasattr(codec, "neutral_shape") and who not in rest: rest[who] = face_at_rest(codec, who, calm.get(who))

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core import EMOTIONS, CmetError, find_data, rng
 from .datasets import cmet_samples, emodb, ravdess
+from ..io.progress import bar_of
 
 # %% ../../nbs/40_corpus/90_people.ipynb #90_people-051
 SOURCES = {"ravdess": ravdess, "emodb": emodb, "cmet-samples": cmet_samples}
@@ -76,12 +77,11 @@ def talking_textbook(
 # %% ../../nbs/40_corpus/90_people.ipynb #90_people-060
 def _vectors(clips, encoder, copies:int, seed:int) -> tuple:  # (rows of clips, names, [n, S])
     "Speech vectors of all clips, and of `copies` variations of each."
-    from tqdm import tqdm
     from cmet.speech.encoders import hear, vector_of_sound
     plain = encoder.encode(clips["audio"], progress=True)
     rows, names, out = [np.arange(len(clips))], [clips["speaker"].to_numpy()], [plain]
     for k in range(copies):
-        pairs = tqdm(list(zip(clips["audio"], clips["speaker"])), f"variation {k + 1}", unit="clip", disable=None)
+        pairs = bar_of(list(zip(clips["audio"], clips["speaker"])), f"variation {k + 1}", unit="clip")
         seeds = lambda who, k=k: [seed, k, zlib.crc32(who.encode())]
         moved = (variation(hear(p), seeds(w), SPEEDS[k % len(SPEEDS)]) for p, w in pairs)
         out.append(np.stack([vector_of_sound(encoder, wav, p) for wav, p in zip(moved, clips["audio"])]))

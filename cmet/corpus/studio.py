@@ -24,6 +24,7 @@ from ..face.action_units import AUS
 from ..io.claims import claimed, hidden, listed, owned, remove
 from ..io.files import atomic, make_folder, put_back
 from ..io.media import write_video
+from ..io.progress import bar_of
 from ..io.resume import Parts, stamp
 from ..io.sound import write_audio
 
@@ -51,8 +52,7 @@ def record(
     parts=None,  # `Parts` that keep what is finished
 ):  # yields (row with the truth added, face float32 [frames, 17])
     "Perform every clip of a call sheet."
-    from tqdm import tqdm
-    for row in tqdm(rows, "synthetic clips", disable=None if progress else True):
+    for row in bar_of(rows, "synthetic clips", show=progress):
         truth, face = _performed(row, Path(folder)/row["audio"], seed, parts)
         yield row | {f"true_{e}": float(v) for e, v in zip(BASIC, truth)}, face
 
@@ -71,9 +71,8 @@ def _performed(row, path, seed, parts) -> tuple:  # activation [7], face float32
 
 def _embedded(encoder, paths, parts, progress) -> list:  # of [S]
     "What `encoder.encode` gives, one clip at a time, unless it was done before."
-    from tqdm import tqdm
     out = []
-    for path in tqdm(paths, "speech", disable=None if progress else True):
+    for path in bar_of(paths, "speech", show=progress):
         key = ["speech", *stamp(path), encoder.card()]
         if (value := parts.get(key)) is None: parts.put(key, value := encoder.encode([path], progress=False)[0])
         out.append(value)

@@ -22,6 +22,7 @@ from .previews import mark_in, mark_of, strip
 from ..io.claims import claimed, remove
 from ..io.files import atomic, check_name, check_output, make_folder, walk
 from ..io.media import STILLS, open_video
+from ..io.progress import bar_of
 
 # %% ../../nbs/80_edit/70_batch.ipynb #70_batch-028
 FILMS = STILLS | {".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"}
@@ -102,7 +103,6 @@ def edit_folder(
     progress:bool=True, **words,  # of `Request`
 ) -> dict:  # "made", "had": how many are new, and were there; "lost": [(file, reason)]; "says": what was heard, or None
     "The same edit of every video in a folder, `CmetError` where none can be made; the same command goes on after a stop."
-    from tqdm import tqdm
     work = (Previews if look else Edits)(request := Request(**words))
     plan = _plan(folder, out, work.ending)
     request.choose().listen()
@@ -113,7 +113,7 @@ def edit_folder(
         done = set() if force else {v for v, p in plan.items() if made(work, v, p)}
         other = next((p for v, p in plan.items() if v not in done and work.taken(p)), None)
         if other and not force: raise CmetError(f"'{other}' exists, and is of another request", "choose another folder or give --force")
-        bar, lost = tqdm(plan, unit="video", leave=False, disable=None if progress else True), []
+        bar, lost = bar_of(plan, unit="video", leave=False, show=progress), []
         try:
             for video in bar:
                 name = video.relative_to(folder).as_posix()

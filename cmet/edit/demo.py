@@ -19,6 +19,7 @@ from ..io.claims import claimed, clear, owned
 from ..io.files import atomic, make_folder
 from ..io.media import open_video, write_video
 from ..io.pictures import caption, filmstrip, wall
+from ..io.progress import bar_of
 
 # %% ../../nbs/80_edit/50_demo.ipynb #50_demo-008
 def real_speech(
@@ -56,9 +57,8 @@ def _kept(groups, moments, keep:dict):
         yield group
 
 def _draw(out, strength) -> tuple:  # out: a Path
-    from tqdm import tqdm
     source, codec = open_video(builtin("portrait.mp4")), face_codec()
-    track = codec.track(tqdm(source.frames(), "find the face", source.n_frames, leave=False, disable=None, unit="frame"))
+    track = codec.track(bar_of(source.frames(), "find the face", source.n_frames, leave=False, unit="frame"))
     mapper, vectors, whose = wanted()
     deltas, keep = {e: face_change(mapper, v, codec, track, strength) for e, v in vectors.items()}, {}
     title = TITLE.format(whose, strength)
@@ -66,7 +66,7 @@ def _draw(out, strength) -> tuple:  # out: a Path
     strips = [caption(name, source.size[0]) for name in names]
     groups = _kept(together(codec, source, track, deltas), moments, keep)
     sound = source.path if source.has_audio else None
-    walls = (wall(group, strips) for group in tqdm(groups, "move the faces", len(track), leave=False, disable=None, unit="frame"))
+    walls = (wall(group, strips) for group in bar_of(groups, "move the faces", len(track), leave=False, unit="frame"))
     with claimed(out/"demo.mp4"), atomic(out/"demo.png") as temp:
         write_video(out/"demo.mp4", walls, source.fps, sound, {"title": title, "comment": LABEL})
         filmstrip(list(keep.values()), [f"{float(i/source.fps):.1f} s" for i in keep], names, title, temp)

@@ -23,7 +23,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ..core import CmetError, sha256
-from .caution import BELOW, in_words, listened, standing, turning, unheard
+from .caution import BELOW, in_words, listened, recorded, standing, unheard
 from .follow import followed
 from ..face.landmarks import Track
 from ..face.regions import both_sides, by_region, factors, told_regions
@@ -31,6 +31,7 @@ from ..io.claims import claimed, remove
 from ..io.files import atomic, check_file, check_output
 from ..io.media import open_video, write_video
 from ..io.pictures import in_a_row
+from ..io.progress import bar_of
 from ..io.sound import read_audio
 from ..io.tensors import is_saved
 from .request import (Course, audible, change, check_named, check_pair, check_request, chosen_codec, chosen_voice,
@@ -87,7 +88,7 @@ def doubted(
     if isinstance(wish, Course) or not (ear or to): return None
     heard, given = (next(p for k, p in wish.terms if k*side > 0).values if files else None for side, files in ((1, to), (-1, frm)))
     doubt = listened(mapper, wish, heard, not frm, given, alone=alone) if ear else unheard(len(heard), bool(frm))
-    if ear: doubt["cautions"] += [text for file in to for text in turning(mapper.ear, encoder, file)]
+    if ear: doubt["cautions"] += recorded(mapper.ear, encoder, to, frm)
     if np.min(strength) < 0: doubt["cautions"].append(BELOW)
     for text in doubt["cautions"]: warnings.warn(text, stacklevel=2)
     return doubt | {"says": in_words(doubt, encoder.name, strength)}
@@ -226,10 +227,8 @@ class Request:
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-033
 def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -> Path:  # as `edit_video` takes them
     "Both passes over one video, with a request that has been heard."
-    from tqdm import tqdm
     codec, total = request.codec, 2*(source.n_frames or 0)
-    shown = dict(unit="frame", leave=False, disable=None if progress else True)  # None: no terminal
-    with claimed(out, new=not force), tqdm(total=total, **shown) as bar:
+    with claimed(out, new=not force), bar_of(total=total, unit="frame", leave=False, show=progress) as bar:
         track = find_face(codec, source, bar)
         if request.lip is not None: track = track.speaking(request.lip, source.fps)
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)

@@ -24,6 +24,7 @@ from .judges import READ, judge_table, share_interval
 from .pairing import find_clips, real_clips
 from ..io.claims import claimed, listed, owned
 from ..io.files import atomic, make_folder
+from ..io.progress import bar_of
 
 # %% ../../nbs/85_evaluate/60_report.ipynb #60_report-006
 @lru_cache(maxsize=None)
@@ -96,9 +97,8 @@ class Growing:
 
 def fill(bench:Bench, clips:list, path, known:dict, progress:bool=True):  # -> pandas.DataFrame
     "Measure what was not measured before; the file is whole after every row."
-    from tqdm import tqdm
     rows, kept = [], Growing(path, known.values())
-    with tqdm(clips, unit="video", leave=False, disable=None if progress else True) as bar:
+    with bar_of(clips, unit="video", leave=False, show=progress) as bar:
         for clip in bar:
             bar.set_description(clip.edited.name[:30])
             rows.append(row_of(bench, clip, known))

@@ -28,6 +28,7 @@ from ..io.claims import Taken, claimed, listed, owned
 from ..io.files import atomic, make_folder
 from ..io.jobs import each
 from ..io.limits import read_json
+from ..io.progress import bar_of
 
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-005
 def _plain(x):
@@ -208,9 +209,8 @@ def _checked_report(plan:Grid, folder:Path) -> tuple:  # (its template, all its 
 
 def _run_all(jobs, todo, plan, folder, workers, engine, progress) -> list:  # of (folder, error)
     "Execute with one bar; the errors."
-    from tqdm import tqdm
-    failed, shown, untold = [], None if progress else True, plan.report and len(todo) > 1  # None: where there is a terminal
-    with tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=plan.name, unit="run", disable=shown) as bar:
+    failed, untold = [], plan.report and len(todo) > 1
+    with bar_of(total=len(jobs), initial=len(jobs) - len(todo), desc=plan.name, unit="run", show=progress) as bar:
         for k, error, crash in each(do_run, todo, workers, engine):
             if crash: write_json(make_folder(todo[k]["folder"])/"error.json", dict(error=str(crash)))
             if error or crash: failed.append((todo[k]["folder"], error or crash))

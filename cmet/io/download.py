@@ -23,6 +23,7 @@ from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, Reque
 
 from ..core import CmetError
 from .claims import claimed, remove
+from .progress import bar_of
 
 # %% ../../nbs/10_io/45_download.ipynb #45_download-004
 class Unreachable(CmetError):
@@ -162,12 +163,11 @@ def _begun(file, part, address, size, timeout):
 
 def _transfer(file, part, address, size, most, timeout, progress):
     "Append what is missing; `ConnectionError` if the connection ends before the file does."
-    from tqdm import tqdm
     note, have = _remembered(part, address), os.fstat(file.fileno()).st_size
     if note and have == note.get("total"): return
     answer, have, total = _begun(file, part, address, size, timeout)
-    limit, shown = total or size, dict(unit="B", unit_scale=True, disable=None if progress else True)
-    with answer, tqdm(total=limit, initial=have, desc=part.stem, **shown) as bar:
+    limit, shown = total or size, dict(unit="B", unit_scale=True, show=progress)
+    with answer, bar_of(total=limit, initial=have, desc=part.stem, **shown) as bar:
         if (limit or 0) > most: raise Unreachable(f"{limit} bytes are offered, too many", "report it")
         if (limit or 0) - have > shutil.disk_usage(part.parent).free: raise OSError(errno.ENOSPC, "")
         while block := answer.read1(1 << 18):

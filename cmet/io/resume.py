@@ -22,6 +22,7 @@ from ..core import CmetError, silent
 from .claims import clear
 from .files import own_folder, written
 from .jobs import each, failure
+from .progress import bar_of
 
 # %% ../../nbs/10_io/65_resume.ipynb #65_resume-005
 def stamp(
@@ -146,12 +147,11 @@ class Bench:
         most:float=0, setup=dict, gpu:bool=False,  # bytes a batch; the others as in `each`
     ) -> list:  # arrays or reasons, in the order of the items
         "Do what is not done yet."
-        from tqdm import tqdm
         todo = [i for i, key in enumerate(keys) if key not in self.parts]
         sizes, total, reasons = [keys[i][2] for i in todo], sum(key[2] for key in keys), {}
         groups = [[todo[j] for j in g] for g in batches(sizes, min(most, sum(sizes)/(16*self.workers)))]
-        with tqdm(desc=keys[0][0] if keys else "", total=total, initial=total - sum(sizes), unit="B",
-                  unit_scale=True, leave=False, disable=None if self.progress else True) as bar:
+        with bar_of(desc=keys[0][0] if keys else "", total=total, initial=total - sum(sizes), unit="B",
+                  unit_scale=True, leave=False, show=self.progress) as bar:
             run = partial(self._round, task, keys, items, bar=bar, reasons=reasons, setup=setup, gpu=gpu)
             if lost := run(groups) if groups else []: run([[i] for i in sorted(sum(lost, []))])
         return [reasons.get(i) or self.parts.get(key) for i, key in enumerate(keys)]

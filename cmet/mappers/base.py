@@ -20,6 +20,7 @@ from ..core import CmetError
 from ..corpus.corpus import Corpus, clip_table
 from ..corpus.sampling import check_corpus, draw_pairs, speaker_scale
 from ..io.files import atomic, make_folder
+from ..io.progress import bar_of
 from ..io.seal import seal
 from ..io.limits import check_settings
 from .ear import Ear, calibrate, fit_ear, heard, share_right
@@ -88,7 +89,6 @@ STRANGE = 1.8  # distance from known voices above which a sound may be no voice,
 
 def through_ear(m:Mapper, corpus) -> tuple:  # (Corpus, Pools, Pools)
     "Fit a mapper's ear and bank; the corpus as it is heard."
-    from tqdm import tqdm
     voice, emotion = (corpus.clips[c].to_numpy().astype(str) for c in ("speaker", "emotion"))
     held = (m.config.get("train") or {}).get("held_emotions", ())  # what a training is not to see, its ear does not hear
     rows = np.flatnonzero(corpus.has_speech & ~np.isin(emotion, list(held)))
@@ -99,7 +99,7 @@ def through_ear(m:Mapper, corpus) -> tuple:  # (Corpus, Pools, Pools)
     source = corpus.clips["source"].to_numpy().astype(str)[rows] if "source" in corpus.clips else None
     options = dict(m.config["ear"]) if isinstance(m.config["ear"], dict) else {}
     own, guessed, far, names = heard(x, voice, emotion, source, **options)
-    with tqdm(total=1, desc="the ear", unit="ear", leave=False, disable=None): ear = fit_ear(x, voice, emotion, source, **options)
+    with bar_of(total=1, desc="the ear", unit="ear", leave=False): ear = fit_ear(x, voice, emotion, source, **options)
     people = np.char.find(voice, "#") < 0
     share, chance = share_right(own[people], emotion[people], names)
     if chance < 1: m.tried = (f"what a voice feels is heard in {share:.0%} of clips of {len(set(voice[people]))} people, each emotion counted alike, "

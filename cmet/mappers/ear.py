@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core import CmetError
 from ..corpus.sampling import NOT_FELT, at_rest, lone, strangers
+from ..io.progress import bar_of
 
 # %% ../../nbs/70_mappers/10_ear.ipynb #10_ear-257
 def centred(
@@ -230,7 +231,6 @@ def heard(
     **options,  # of `fit_ear`
 ) -> tuple:  # (hearing [n, E] with the own neutral, the same [n, E] with a guessed one, how `unlike` [n], names)
     "What ears that never met a voice hear in each clip."
-    from tqdm import tqdm
     x, voice, emotion = np.asarray(x, np.float64), np.asarray(voice).astype(str), np.asarray(emotion).astype(str)
     source = np.full(len(x), "") if source is None else np.asarray(source).astype(str)
     part, own, out = strangers(voice, source, folds, seed), own_rest(x, voice, emotion), None
@@ -239,7 +239,7 @@ def heard(
         raise CmetError(f"'{e}' is in the speech of {', '.join(who[:3])} alone, so no ear can be tried on it",
                         f"add it for others, or leave the emotion out: held_emotions=['{e}'], `cmet train --set held_emotions=[{e}]`")
     far = np.zeros(len(x))
-    for k in tqdm(range(part.max() + 1), "ears for strangers", unit="ear", leave=False, disable=None):
+    for k in bar_of(range(part.max() + 1), "ears for strangers", unit="ear", leave=False):
         here = part == k
         ear = fit_ear(x[~here], voice[~here], emotion[~here], source[~here], **options)
         if out is None: names, out = ear.names, np.zeros((2, len(x), len(ear.names)))

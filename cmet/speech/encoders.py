@@ -22,6 +22,7 @@ from ..core import CmetError, Registry, cache_dir, sha256
 from ..io.files import atomic
 from ..io.jobs import unbroken
 from ..io.limits import LARGEST, read_array
+from ..io.progress import bar_of
 from ..io.sound import read_audio
 from .emotion2vec import find_emotion2vec, load_emotion2vec, present_emotion2vec, read_config, weights_file
 from .voicing import RATE, found_speech, levelled, loud as speaking
@@ -131,12 +132,11 @@ class SpeechEncoder:
         progress:bool=False,  # show a bar, where there is a terminal
     ) -> np.ndarray:  # float32 [n, dim]; raises `CmetError` naming the first bad file
         "One vector for each file; the same numbers whatever else is in the list."
-        from tqdm import tqdm
         paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
         with ThreadPoolExecutor(self.workers) as pool:
             spread = pool.map if self.workers > 1 else map
             rows = spread(lambda path: vector_of(self, path), paths)
-            rows = list(tqdm(rows, self.name, len(paths), disable=None if progress else True, unit="clip"))
+            rows = list(bar_of(rows, self.name, len(paths), show=progress, unit="clip"))
         return np.stack(rows) if rows else np.zeros((0, self.dim), np.float32)
 
     def card(self) -> dict:

@@ -18,6 +18,7 @@ import torch
 
 from ..align import info_nce, supcon
 from ..core import CmetError, device as choose_device
+from ..io.progress import bar_of
 from .checkpoint import TRAINED, claimed, flatten, keep_checkpoint, last_checkpoint, save_tensors, unflatten
 from .losses import directional, focal_mse, mse, objective
 from .pairs import Deck, Sampler, fingerprint, split
@@ -63,10 +64,9 @@ COLUMNS = ("step", "loss", "recon", "contrastive", "direction", "answers", "cosi
            "seconds")
 
 def _bar(steps:int, at:int):
-    "A progress bar, where tqdm is installed and there is a terminal."
-    try: from tqdm import tqdm
+    "A progress bar, where tqdm is installed and somebody looks on."
+    try: return bar_of(total=steps, initial=at, unit="step", mininterval=1)
     except ImportError: return None
-    return tqdm(total=steps, initial=at, unit="step", mininterval=1, disable=None)
 
 def _board(folder):
     "A TensorBoard writer."
