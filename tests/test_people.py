@@ -11,7 +11,7 @@ from cmet.core import BASIC, CmetError, builtin, find_data
 from cmet.corpus.actors import PROTOTYPES
 from cmet.corpus.datasets import emodb
 from cmet.corpus.people import SOURCES, variation
-from cmet.edit.caution import in_words, listened
+from cmet.edit.caution import in_words, listened, recorded
 from cmet.edit.pipeline import doubted, edit_video
 from cmet.edit.request import PEOPLE, chosen_voice, fitted_mapper, hearing, wanted_vector
 from cmet.face.action_units import AUS
@@ -352,6 +352,19 @@ def test_a_long_recording_of_two_moods_is_told_where_to_cut(moods, told, tmp_pat
     said = [t for t in doubted(m, wish, ear, 1., [tmp_path/"long.wav"])["cautions"] if "cut it there" in t]
     assert len(said) == told
     if told: assert abs(int(re.search(r"'long.wav' changes its mood, or who speaks, after about (\d+) s", said[0])[1]) - len(clips[0])/RATE) <= 6
+
+
+@pytest.mark.parametrize("to, frm, told", [("line", (), True), ("line", "full", True), ("line", "line", False), ("full", (), False), ("full", "line", False)])
+def test_a_telephone_is_told_unless_the_neutral_speech_came_over_it(to, frm, told, tmp_path):
+    "The guess of how a voice sounds at rest is wrong more often over a telephone: 64 % right where 78 % are, and nothing said so."
+    from scipy.signal import resample_poly
+    m, ear = load_mapper(builtin("whisper.safetensors")), speech_encoder("whisper")
+    for mood in ("angry", "neutral"):
+        wav = read_audio(builtin(f"speech/M01_{mood}_3_001.flac"), RATE)
+        write_audio(tmp_path/f"full_{mood}.wav", wav, RATE)
+        write_audio(tmp_path/f"line_{mood}.wav", resample_poly(wav, 1, 2), RATE//2)
+    said = recorded(m.ear, ear, [tmp_path/f"{to}_angry.wav"], [tmp_path/f"{frm}_neutral.wav"] if frm else ())
+    assert sum("telephone" in text and "--from" in text for text in said) == told
 
 
 @pytest.mark.skipif(find_data("ravdess") is None, reason="needs RAVDESS")

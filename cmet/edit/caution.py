@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SURE', 'CALM', 'AGREE', 'BELOW', 'DEAF', 'LESS', 'TURN', 'listened', 'unheard', 'less_of', 'in_words', 'turn_of',
-           'turning', 'standing']
+           'recorded', 'standing']
 
 # %% ../../nbs/80_edit/10_caution.ipynb #10_caution-009
 from collections import Counter
@@ -15,6 +15,7 @@ import numpy as np
 from ..mappers.base import STRANGE
 from ..mappers.ear import APART, MANY
 from ..speech.encoders import RATE, hear, parts_of, vector_of_sound
+from ..speech.voicing import narrow
 
 # %% ../../nbs/80_edit/10_caution.ipynb #10_caution-012
 SURE = .5  # chance of the likeliest emotion below which a voice is not clear
@@ -132,13 +133,21 @@ def turn_of(
     at = max(range(2, len(x) - 1), key=change, default=None)
     return at if at and change(at) > TURN*ear.state["heat"][0, 0] else None
 
-def turning(ear, encoder, file) -> list:
-    "The sentence about a recording of two moods."
-    if encoder.longest is None or Path(file).suffix == ".npy": return []
-    parts = parts_of(wav := hear(file), encoder.longest)
-    at = turn_of(ear, np.array([vector_of_sound(encoder, wav[part], file) for part in parts]))
-    return [f"'{Path(file).name}' changes its mood, or who speaks, after about {parts[at].start/RATE:.0f} s, "
+def _turning(ear, encoder, wav, name) -> list:
+    parts = parts_of(wav, encoder.longest)
+    at = turn_of(ear, np.array([vector_of_sound(encoder, wav[part], name) for part in parts]))
+    return [f"'{name}' changes its mood, or who speaks, after about {parts[at].start/RATE:.0f} s, "
             "and what was heard is the mean: cut it there"] if at else []
+
+def recorded(ear, encoder, to, frm=()) -> list:  # files; -> sentences
+    "What is doubtful about recordings as such: two moods in one, or a telephone's sound."
+    if encoder.longest is None: return []  # measured with Whisper
+    full = lambda files: {Path(f).name: hear(f) for f in files if Path(f).suffix != ".npy"}
+    sounds, rests = full(to), full(frm)
+    out = [text for name, wav in sounds.items() for text in _turning(ear, encoder, wav, name)]
+    if sounds and all(map(narrow, sounds.values())) and not (rests and all(map(narrow, rests.values()))):
+        out.append("the speech has nothing above 4 kHz, as over a telephone, where moods are told less surely: give neutral speech of the same voice and line with --from")
+    return out
 
 # %% ../../nbs/80_edit/10_caution.ipynb #10_caution-020
 def standing(
