@@ -582,7 +582,7 @@ def test_a_head_turned_aside_is_told():
     cloud = MeshCodec().track([PHOTO]).points[0]
     turn = np.array([[np.cos(1), 0, -np.sin(1)], [0, 1, 0], [np.sin(1), 0, np.cos(1)]])  # 57 degrees
     away = (cloud - cloud.mean(0))@turn.T + cloud.mean(0)
-    said = lambda points: " ".join(_tracked(list(points), np.ones(2, bool), [[0, 0, 0, None]], set()).notes)
+    said = lambda points: " ".join(_tracked(list(points), np.ones(2, bool), [[0, 0, 0, None]], []).notes)
     assert "aside in 1 of 2 frames" in said([cloud, away]) and "aside" not in said([cloud, cloud])
 
 
