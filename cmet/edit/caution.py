@@ -139,14 +139,18 @@ def _turning(ear, encoder, wav, name) -> list:
     return [f"'{name}' changes its mood, or who speaks, after about {parts[at].start/RATE:.0f} s, "
             "and what was heard is the mean: cut it there"] if at else []
 
-def recorded(ear, encoder, to, frm=()) -> list:  # files; -> sentences
+def recorded(
+    ear, encoder,
+    to, frm=(),  # files
+    rest:str="give neutral speech of the same voice and line with --from",  # what to do about a telephone; empty where nothing can be done
+) -> list:  # of sentences
     "What is doubtful about recordings as such: two moods in one, or a telephone's sound."
     if encoder.longest is None: return []  # measured with Whisper
     full = lambda files: {Path(f).name: hear(f) for f in files if Path(f).suffix != ".npy"}
     sounds, rests = full(to), full(frm)
     out = [text for name, wav in sounds.items() for text in _turning(ear, encoder, wav, name)]
     if sounds and all(map(narrow, sounds.values())) and not (rests and all(map(narrow, rests.values()))):
-        out.append("the speech has nothing above 4 kHz, as over a telephone, where moods are told less surely: give neutral speech of the same voice and line with --from")
+        out.append("the speech has nothing above 4 kHz, as over a telephone, where moods are told less surely" + f": {rest}"*bool(rest))
     return out
 
 # %% ../../nbs/80_edit/10_caution.ipynb #10_caution-020

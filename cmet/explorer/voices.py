@@ -17,7 +17,7 @@ from unicodedata import normalize
 import numpy as np
 
 from ..core import ALIASES, EMOTIONS, CmetError, canonical
-from ..edit.caution import in_words, listened, unheard
+from ..edit.caution import in_words, listened, recorded, unheard
 from ..edit.request import change, fitted_mapper, hearing, wanted_vector
 from ..face.regions import PARTS, told_regions
 from ..vectors.grammar import linear, written
@@ -67,6 +67,7 @@ class Voice:
             with one_thread(): v = wanted_vector(self.mapper, self.corpus, encoder, list(files))
             to = next(p for k, p in v.terms if k > 0)
             doubt = listened(self.mapper, v, to.values, True, rest="") if getattr(self.mapper, "ear", None) else None
+            if doubt: doubt["cautions"] += recorded(self.mapper.ear, encoder, files, rest="")
             says = in_words(doubt or unheard(len(to), False), encoder.name, 1.).split(", strength")[0]
             v = replace(v, terms=tuple((k, replace(p, name=name) if k > 0 else p) for k, p in v.terms))
             self.known[name, files] = Heard(v, doubt, says)
