@@ -220,11 +220,9 @@ def _tracked(found, shown, tops, notes):
     shots = [a for a, z in zip(starts, [*starts[1:], len(points)]) if seen[a:z].any()]  # a cut to no face parts nothing
     n, first = len(shots) - 1, (shots[1:] or [0])[0]
     if n > 0: notes.append(f"the picture cuts {n} time{'s'*(n > 1)}, first at frame {first}: each part is treated by itself")
-    if not seen.any():
-        raise CmetError("no face was found in " + ("the picture" if len(points) == 1 else f"any of {len(points)} frames"),
-                        "use one that shows a face from the front, at least 60 pixels high")
-    if covered.sum() == seen.sum():
-        raise CmetError(f"the mouth is not to be seen in any of {len(points)} frames", "use a video that shows the whole face")
+    where = "the picture" if len(points) == 1 else f"any of {len(points)} frames"
+    if not seen.any(): raise CmetError(f"no face was found in {where}", "use one that shows a face from the front, at least 60 pixels high")
+    if covered.sum() == seen.sum(): raise CmetError(f"the mouth is not to be seen in {where}", "use one that shows the whole face, in focus")
     points[covered] = np.nan
     (_, _, best, frame), *rest = tops
     return Track(points, best, frame, tuple((a, b, f) for a, _, b, f in rest), tuple(notes))

@@ -127,7 +127,7 @@ class MeshCodec(FaceCodec):
         taken = np.abs((self.calmed(delta, track) - delta)*share)[:, AUS.index("AU12")]
         when = "first" if taken.min() > .5 else "where another emotion comes"
         most, unit = max(zip((np.abs(one_sided(delta)).max(0).reshape(2, -1)*share).max(0), AUS))
-        return [f"the face smiles all along: its smile is taken off {when}"]*bool(taken.max() > .5) + \
+        return [f"the face smiles all along: its smile is taken off {when}, as far as a warp can; a calm face does better"]*bool(taken.max() > .5) + \
             [f"no face does so much: {unit} is to change by {most:.1f} on a scale of {FULL}; a smaller strength looks natural"]*bool(most > 1.5*FULL)
 
 # %% ../../nbs/30_face/70_mesh.ipynb #70_mesh-010
