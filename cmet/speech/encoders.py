@@ -129,7 +129,7 @@ class SpeechEncoder:
 
     def encode(self,
         paths,  # sound files or `.npy` files; one path alone is a list of one
-        progress:bool=False,  # show a bar, where there is a terminal
+        progress:bool=False,  # show a bar, where somebody looks on
     ) -> np.ndarray:  # float32 [n, dim]; raises `CmetError` naming the first bad file
         "One vector for each file; the same numbers whatever else is in the list."
         paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
