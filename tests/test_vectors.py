@@ -278,3 +278,23 @@ def test_the_probe_reads_what_scikit_learn_reads():
                                                  scoring="balanced_accuracy", random_state=0)
     assert abs(ours.recall - theirs) < .05 and ours.found == (theirs > shuffled.max())
     assert abs(np.mean(ours.chance) - shuffled.mean()) < .05
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from(EMOTIONS[1:]), st.floats(-3, 3).filter(lambda k: abs(k) > .01).map(lambda k: round(k, 3)), min_size=1))
+def test_the_parts_of_a_sum_are_as_it_is_written(weights):
+    "A sum was one vector that nobody ever spoke; its parts have the weights somebody wrote, and add up to it."
+    v = compose(written(weights), CORPUS)
+    assert {e: round(k, 6) for e, k in v.weights.items()} == weights and v.weight == pytest.approx(max(map(abs, weights.values())))
+    assert np.allclose(sum(k*x for k, x in v.parts), v.values, atol=1e-4)
+    if len(weights) > 1:
+        for (e, k), (weight, x) in zip(v.weights.items(), v.parts):
+            assert weight == k and np.allclose(x, direction(CORPUS, e).values, atol=1e-5)
+
+
+def test_what_has_no_neutral_of_its_own_is_one_part():
+    there = direction(CORPUS, "happy", "sad")
+    for v in there, there*2, Vector(np.ones(6, np.float32)), direction(CORPUS, "happy") + direction(CORPUS, "happy"):
+        assert len(v.parts) == 1 and np.allclose(v.parts[0][0]*v.parts[0][1], v.values, atol=1e-5)
+    assert (direction(CORPUS, "happy") + direction(CORPUS, "happy")).weight == 2
+    assert len((there + direction(CORPUS, "fear")).parts) == 3

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..mappers.base import STRANGE
+from ..io.sound import read_audio
+from ..mappers.base import STRANGE, wished
 from ..mappers.ear import APART, MANY
-from ..speech.encoders import RATE, hear, parts_of, vector_of_sound
-from ..speech.voicing import narrow
+from ..speech.encoders import RATE, parts_of, vector_of_sound
+from ..speech.voicing import narrow, trimmed
 
 # %% ../../nbs/80_edit/10_caution.ipynb #10_caution-012
 SURE = .5  # chance of the likeliest emotion below which a voice is not clear
@@ -35,12 +36,15 @@ def listened(
 ) -> dict:  # heard: name -> chance (the likeliest three), sure, unlike (with `to`), cautions: sentences
     "What a request sounds like to its mapper, and what is doubtful about it."
     n, guessed = (1, False) if to is None else (len(to), guessed)  # a bank has its own neutral
-    chances = mapper.ear.chances(np.asarray(v, np.float64), n, guessed)
+    added = [(k, x) for k, x in getattr(v, "parts", ()) if k > 0] if to is None else []  # by name each is heard by itself
+    if not added: added = [(1., np.asarray(v, np.float64))]
+    each = [mapper.ear.chances(x, n, guessed) for _, x in added]
+    chances = {e: float(np.average([c[e] for c in each], weights=[k for k, _ in added])) for e in mapper.ear.names}
     ranked = [(e, round(p, 3)) for e, p in sorted(chances.items(), key=lambda c: -c[1])]  # once: line and note name the same share
     out = dict(heard=dict(ranked[:3]), knows=len(ranked), clips=0 if to is None else n, neutral="bank" if to is None else
                "guessed" if guessed else "given")
-    less, strange = less_of(mapper.ear, v), mapper.config.get("strange", STRANGE)
-    if to is None: return out | dict(sure=None, cautions=(not less and _foreign(mapper, v, ranked)) or _by_name(ranked, less))
+    less, strange = less_of(mapper, v), mapper.config.get("strange", STRANGE)
+    if to is None: return out | dict(sure=None, cautions=(not less and _foreign(mapper, v, ranked)) or _by_name(ranked, less, len(added)))
     far = float(np.median(mapper.ear.unlike(to)))
     out |= dict(sure=ranked[0][1], unlike=round(far, 2))
     more = [] if n >= MANY or alone else [f"more clips of the same mood ({n} given, ten are good)"]
@@ -54,10 +58,11 @@ def unheard(
     "The same of a mapper without an ear: it moves the face by the change of the voice, and has no name for it."
     return dict(heard={}, knows=0, clips=n, neutral="given" if given else "mean", sure=None, cautions=[])
 
-def less_of(ear, v) -> str|None:  # v: Vector, or array [S]
+def less_of(mapper, v) -> str|None:  # v: Vector, or array [S]
     "The emotion that a change of the voice takes off, where it takes off more than it adds."
-    t = ear.taken(ear.hear(np.asarray(v, np.float64)/getattr(v, "weight", 1.)))
-    felt = {e: x for e, x in zip(ear.names, t) if e != "neutral"}
+    parts = getattr(v, "parts", ())
+    if len(parts) > 1 and any(k > 0 for k, _ in parts): return None  # what somebody adds by name is added
+    felt = {e: x for e, x in zip(mapper.ear.names, wished(mapper, v)) if e != "neutral"}
     least = min(felt, key=felt.get)
     return least if felt[least] + max(felt.values()) < 0 else None
 
@@ -71,12 +76,12 @@ def _foreign(mapper, v, ranked) -> list:
     return [f"no face of its own for {' and '.join(asked)}: what is shown is what these voices sound like, " +
             " or ".join(f"{e} ({p:.0%})" for e, p in ranked[:2] if p >= .05)]
 
-def _by_name(ranked, less=None) -> list:
+def _by_name(ranked, less=None, added:int=1) -> list:  # added: how many emotions somebody mixes
     (first, p), (second, q) = ranked[:2]
     if first == "contempt": return ["contempt hardly exists in speech, so its voice says little: read the face as a textbook's"]
     if less: return [f"these voices sound {first} ({p:.0%}); {LESS.format(less)}let what is to be added weigh more than what is taken off"]
     if first == "neutral": return [f"these voices sound neutral ({p:.0%}); what is drawn, at full strength, is the trace of {second} ({q:.0%}) in them"]
-    return [f"no single emotion: these voices sound {first} ({p:.0%}) or {second} ({q:.0%})"] if p < SURE else []
+    return [f"no single emotion: these voices sound {first} ({p:.0%}) or {second} ({q:.0%})"] if p < SURE/added else []
 
 def _by_sound(ranked, n, more, far, strange, less=None, moods="", swapped=False) -> list:  # more: what would help; swapped: has --from the mood?
     (first, p), (second, q) = ranked[:2]
@@ -146,10 +151,10 @@ def recorded(
 ) -> list:  # of sentences
     "What is doubtful about recordings as such: two moods in one, or a telephone's sound."
     if encoder.longest is None: return []  # measured with Whisper
-    full = lambda files: {Path(f).name: hear(f) for f in files if Path(f).suffix != ".npy"}
+    full = lambda files: [(Path(f).name, trimmed(read_audio(f, RATE))) for f in files if Path(f).suffix != ".npy"]  # as `hear`, which has heard them
     sounds, rests = full(to), full(frm)
-    out = [text for name, wav in sounds.items() for text in _turning(ear, encoder, wav, name)]
-    if sounds and all(map(narrow, sounds.values())) and not (rests and all(map(narrow, rests.values()))):
+    out = [text for name, wav in sounds for text in _turning(ear, encoder, wav, name)]
+    if sounds and all(narrow(wav) for _, wav in sounds) and not (rests and all(narrow(wav) for _, wav in rests)):
         out.append("the speech has nothing above 4 kHz, as over a telephone, where moods are told less surely" + f": {rest}"*bool(rest))
     return out
 
@@ -158,11 +163,13 @@ def standing(
     source,  # of `open_video`: what is edited
     lips=None,  # the recording its lips are given to say
     wish=None,  # a Vector, or a Course
+    sound=None,  # the recording that a picture follows
 ) -> list:  # of sentences; empty where somebody moves
     "What an edited picture is, for those who expect it to talk; and what of a course comes after the video's end."
     out, lasts = [], float((source.n_frames or 0)/source.fps)
     if not (source.still is None or lips):
-        out.append(f"one picture becomes {lasts:g} s without sound: the face shows the emotion and does not talk")
+        how = ", as long as the speech, with its sound" if sound else " without sound"
+        out.append(f"one picture becomes {round(lasts, 1):g} s{how}: the face shows the emotion and does not talk")
     ends = wish.curve.times[-1] if hasattr(wish, "curve") else 0
     if lasts and ends > lasts: out.append(f"the curve goes on to {ends:g} s, and the video ends at {lasts:.3g} s: the rest is not shown")
     return out

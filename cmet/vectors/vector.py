@@ -11,6 +11,7 @@ import math
 import numbers
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -98,12 +99,24 @@ class Vector:
     to = property(lambda self: tuple(p.name for k, p in self.terms if k > 0), doc="Pools added.")
     frm = property(lambda self: tuple(p.name for k, p in self.terms if k < 0), doc="Pools taken away.")
     n = property(lambda self: min([len(p) for k, p in self.terms if k], default=0), doc="Least pool size.")
-    @property
-    def weight(self) -> float:
-        "The largest weight of an emotion other than neutral, 2 in `2*happy - 0.5*sad`; 1 where there is none."
+    @cached_property
+    def weights(self) -> dict:
+        "Of each emotion but neutral, as they are written: 2 and -0.5 in `2*happy - 0.5*sad`."
         sums = {}
         for k, p in self.terms: sums[p.emotion or p.name] = sums.get(p.emotion or p.name, 0) + k
-        return max((abs(k) for name, k in sums.items() if name != "neutral"), default=0) or 1.
+        return {name: k for name, k in sums.items() if k and name != "neutral"}
+
+    weight = property(lambda self: max(map(abs, self.weights.values()), default=1.), doc="The largest of `weights`; 1 where there is none.")
+    @cached_property
+    def parts(self) -> tuple:
+        "What it is the sum of, pairs (weight, change from neutral [S]); itself where one emotion is named, or its neutral is not known."
+        calm = [(abs(k), p.mean()) for k, p in self.terms if p.emotion == "neutral"]
+        balanced = abs(sum(k for k, _ in self.terms)) < 1e-6
+        if len(self.weights) < 2 or not calm or not balanced: return (self.weight, self.values/np.float32(self.weight)),
+        size = [k for k, _ in calm]
+        rest = np.average([x for _, x in calm], 0, size if any(size) else None)
+        mean = lambda e: sum(k*p.mean() for k, p in self.terms if (p.emotion or p.name) == e)
+        return tuple((k, mean(e)/k - rest) for e, k in self.weights.items())
 
     spread = property(lambda self: spread(self), doc="Expected length of the noise in `values`.")
     trust = property(lambda self: trust(self), doc="Expected cosine with the vector of endless clips.")
