@@ -139,7 +139,7 @@ def test_a_page_that_is_served_after_its_cell_has_all_there_is_to_say(tmp_path):
     "Voilà serves a page when its cells are done, and a change that comes while the page loads was lost in one try of five on a busy machine."
     made = Explorer(folder=tmp_path)
     made.show()
-    assert "Heard:" in made.words.value and made.map.chart in made.map.widget.children
+    assert "Sounds:" in made.words.value and made.map.chart in made.map.widget.children
     made.live.close()
 
 

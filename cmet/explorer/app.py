@@ -62,7 +62,7 @@ def certainty(view:View) -> dict:  # of one line
         return {"Certainty": f"other clips of the same moods would move it by about {share:.0%} of its length" if share == share else
                 "one clip alone cannot tell how certain it is"}
     heard = listened(view.voice.mapper, v)["heard"]
-    return {"Heard": ", ".join(f"{e} {p:.0%}" for e, p in heard.items() if p >= .05)}
+    return {"Sounds": ", ".join(f"{e} {p:.0%}" for e, p in heard.items() if p >= .05)}  # nobody spoke it
 
 def fact(name:str, text:str) -> str: return f'<div class="cmet-fact"><b>{name}:</b> {escape(text)}</div>'
 

@@ -97,7 +97,10 @@ class Map:
     def show(self, view) -> None:  # a `View`
         "The arrow of a view; the dots are sent once, and again when there is another voice."
         if self.drawn is None or self.drawn[0] is not view.voice.corpus or self.drawn[1] != view.own: self._draw(view.voice.corpus, view.own)
-        if self.chart is not None: self.chart.tip = arrow(self.plane, view.vector)
+        if self.chart is None: return
+        with self.chart.hold_sync():  # a sum may go further than any voice; the map then shows more, so that the tip is on it
+            self.chart.tip = arrow(self.plane, view.vector)
+            self.chart.reach = reach(self.plane.points, [d[:2] for d in self.chart.dots[len(self.plane.points):]] + [self.chart.tip])
 
     def _draw(self, corpus, own):
         if self.drawn is None or self.drawn[0] is not corpus: self.plane = self.chart = None
@@ -107,7 +110,6 @@ class Map:
         self.chart = self.chart or Chart()
         with self.chart.hold_sync():
             self.chart.dots = dots(corpus, self.plane, own)
-            self.chart.reach = reach(self.plane.points, [d[:2] for d in self.chart.dots[len(self.plane.points):]])
             self.chart.says = f"{len(self.chart.dots)} voices on a plane; an arrow shows the one that is asked for"
         many = corpus.clips.duplicated(["speaker", "emotion"]).any()
         dot = f"a clip of {corpus.name}, measured from its speaker's" if many else "an emotion's mean voice in a data set, measured from"
