@@ -11,13 +11,12 @@ __all__ = ['WORDS', 'MEANT', 'FACES', 'FORCE', 'SETS', 'LAYOUTS', 'COMMANDS', 'S
 # %% ../nbs/99_cli.ipynb #99_cli-017
 import argparse
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
 
 import cmet
-from .core import CmetError, visible
+from .core import CmetError, own_notes, visible
 from .io.limits import ENDLESS, lacking, whole
 from .io.settings import read_settings
 from .io.terminal import Listed, Parser, piped, quiet, terminable
@@ -83,7 +82,7 @@ def edit_arguments(p):
     add("--part", dest="regions", nargs="+", action="extend", metavar="PART=K",
         help="a part by itself: brows, eyes, mouth, or the person's own left or right, times K, 0 to 2: mouth=0 left=1.5")
     add("--preview", action="store_true", help="write only a picture, OUT.png, or of a folder one each: a few moments, before and after")
-    add("--follow", action="store_true", help="let it come and go with the speech of --to, one recording")
+    add("--follow", action="store_true", help="let it come and go with the speech of --to, one recording; a picture lasts as long, with its sound")
     add("--mapper", default="auto", metavar="M",
         help=Listed("from speech to face: auto (made from people), studio (synthetic), cmet-official, a .safetensors of "
                     "cmet train, or with --corpus one of {} (default auto)", "cmet.mappers.registry:MAPPERS"))
@@ -259,9 +258,7 @@ def parser() -> argparse.ArgumentParser:
 # %% ../nbs/99_cli.ipynb #99_cli-cli-009
 def _notes(caught):
     "Each warning of the kit once, as a line on the error stream."
-    here = os.path.dirname(cmet.__file__) + os.sep
-    ours = [str(w.message) for w in caught if w.category is UserWarning and w.filename.startswith(here)]
-    for text in dict.fromkeys(ours): print(f"cmet: note: {visible(text)}", file=sys.stderr)
+    for text in dict.fromkeys(own_notes(caught)): print(f"cmet: note: {visible(text)}", file=sys.stderr)
 
 # %% ../nbs/99_cli.ipynb #99_cli-cli-010
 def main(

@@ -193,12 +193,14 @@ def test_a_stopped_command_says_only_what_is_true(command, ends, monkeypatch, ca
 def test_notes_are_the_kits_own(monkeypatch, capsys):
     import warnings
     import cmet.io.assets
+    from cmet.core import warn
     def noisy():
-        warnings.warn_explicit("ours", UserWarning, cmet.io.assets.__file__, 1)
+        warn("ours")
+        warnings.warn_explicit("also ours", UserWarning, cmet.io.assets.__file__, 1)
         warnings.warn_explicit("theirs", UserWarning, "/home/me/cmet/.venv/lib/other.py", 1)
         return "a list"
     monkeypatch.setattr(cmet.io.assets, "overview", noisy)
-    assert main(["assets"]) == 0 and capsys.readouterr().err == "cmet: note: ours\n"
+    assert main(["assets"]) == 0 and capsys.readouterr().err == "cmet: note: ours\ncmet: note: also ours\n"
 
 
 def test_silence_leaves_pythons_own_voice():

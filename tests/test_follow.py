@@ -48,7 +48,7 @@ class Ears:
 
 class High:
     "A mapper with an ear, to as much as the first number says."
-    kind, encoder, config, ear = "high", "pitch", {"widths": [2, 3]}, Ears()
+    kind, encoder, config, state, ear = "high", "pitch", {"widths": [2, 3]}, {"limit": np.inf}, Ears()
     def predict(self, v, face): return np.full_like(face, np.asarray(v)[0])
 
 
@@ -198,7 +198,7 @@ def test_a_smile_that_is_taken_off_stays_off_in_the_pauses(parts, sound, tmp_pat
     calm = write_audio(tmp_path/"calm.wav", talk(CALM, 2), RATE)
     wish = dict(to=sound, frm=calm, mapper=Sad(), corpus=parts[1], encoder=Pitch(), codec=codec, follow=True)
     with pytest.warns(UserWarning, match="its smile is taken off first"): out = edit_video(tmp_path/"grin.png", tmp_path/"o.mp4", **wish)
-    gain, frames = gain_of(sound, Pitch(), Sad(), [0., 1.]).along(75, 25), list(open_video(out).frames())
+    gain, frames = gain_of(sound, Pitch(), Sad(), [0., 1.]).along(125, 25), list(open_video(out).frames())
     rest, most = int(gain.argmin()), int(gain.argmax())
     assert gain[rest] == 0 and gain[most] > 1 and smile(codec.track([astronaut()[:256, 96:352]]).points) > .9
     assert not any(smile(codec.track([frames[i]]).points) for i in (rest, most))
@@ -207,7 +207,7 @@ def test_a_smile_that_is_taken_off_stays_off_in_the_pauses(parts, sound, tmp_pat
     assert np.ptp(given[0][:, puller]) < .1 and given[0][:, puller].max() < -3, "off for the whole film"
     assert np.allclose(given[0][:, inner], gain*TEXTBOOK["sad"]["AU01"], atol=1e-5), "the emotion comes and goes"
     given.clear()
-    with pytest.warns(UserWarning, match="squeezed|smile"): preview(tmp_path/"grin.png", tmp_path/"o.png", **wish)
+    with pytest.warns(UserWarning, match="smile"): preview(tmp_path/"grin.png", tmp_path/"o.png", **wish)
     assert max(d[0, puller] for d in given) < -3, "a preview's as well"
 
 
@@ -222,6 +222,51 @@ def test_a_curve_says_when_a_smile_is_taken_off():
     sad = np.float32([[0], [.5], [1]])*textbook()[5]
     assert "taken off where another emotion comes" in codec.remarks(sad, face)[0]
     assert "taken off first" in codec.remarks(sad[1:], face)[0]
+
+
+def test_a_picture_lasts_as_long_as_the_speech_it_follows(parts, sound, tmp_path, monkeypatch):
+    "It was three silent seconds, into which the speech was squeezed: in an edit, a preview, and a folder."
+    from PIL import Image
+
+    import cmet.edit.previews
+    from cmet.edit.batch import edit_folder
+    from cmet.io.media import read_audio
+    looks, real = [], cmet.edit.previews.filmstrip
+    monkeypatch.setattr(cmet.edit.previews, "filmstrip", lambda rows, moments, *more: looks.append(moments) or real(rows, moments, *more))
+    still, codec = tmp_path/"films"/"still.png", Toy()
+    still.parent.mkdir()
+    Image.new("RGB", (64, 64), "grey").save(still)
+    wish = dict(to=sound, frm=write_audio(tmp_path/"calm.wav", talk(CALM, 2), RATE), mapper=High(), corpus=parts[1], encoder=Pitch(), codec=codec, follow=True)
+    with pytest.warns(UserWarning) as told: out = edit_video(still, tmp_path/"o.mp4", **wish)
+    note = "one picture becomes 5 s, as long as the speech, with its sound: the face shows the emotion and does not talk"
+    story, heard = json.loads(out.with_suffix(".json").read_text()), read_audio(out)
+    assert note in [str(w.message) for w in told] and note in story["notes"] and not any("squeezed" in str(w.message) for w in told)
+    assert open_video(out).n_frames == len(codec.delta) == 125 and story["gain"]["pace"] == "its own"
+    assert np.corrcoef(heard[:5*RATE], read_audio(sound))[0, 1] > .9
+    with pytest.warns(UserWarning, match="becomes 5 s, as long"): cmet.edit.previews.preview(still, tmp_path/"o.png", **wish)
+    assert looks == [["1.2 s", "2.5 s", "3.7 s"]]
+    with pytest.warns(UserWarning, match="still.png: one picture becomes 5 s, as long"): edit_folder(still.parent, tmp_path/"all", **wish)
+    assert open_video(tmp_path/"all"/"still.mp4").n_frames == 125 and open_video(tmp_path/"all"/"still.mp4").has_audio
+    with pytest.warns(UserWarning, match="3 s without sound"): out = edit_video(still, tmp_path/"o.mp4", force=True, **wish | {"follow": False})
+    assert open_video(out).n_frames == 75 and not open_video(out).has_audio
+
+
+def test_recordings_are_doubted_each_for_itself_and_not_searched_for_speech_again(tmp_path, monkeypatch):
+    "Two of the same name were one, so that a telephone's silenced a microphone's; and whether it is speech their vector has asked."
+    from scipy.signal import butter, sosfilt
+
+    import cmet.speech.encoders
+    from cmet.edit.caution import recorded
+    class Short(Pitch): longest = 15.
+    wide = talk(HIGH, 2)
+    for name, wav in ("wide", wide), ("phone", sosfilt(butter(12, 3300, output="sos", fs=RATE), wide)):
+        (tmp_path/name).mkdir()
+        write_audio(tmp_path/name/"1.wav", wav, RATE)
+    files = [tmp_path/"wide"/"1.wav", tmp_path/"phone"/"1.wav"]
+    def again(*_): raise AssertionError("searched for speech once more")
+    monkeypatch.setattr(cmet.speech.encoders, "found_speech", again)
+    assert "as over a telephone" in recorded(Ears(), Short(), files[1:])[0]
+    assert recorded(Ears(), Short(), files) == [] == recorded(Ears(), Short(), files[1:], files[1:])
 
 
 @pytest.mark.parametrize("more, words", [(dict(vector="happy - neutral"), "without --to"), (dict(curve="0 happy"), "without --to"),

@@ -2,6 +2,7 @@
 import csv
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from test_edit import FACE, One, Toy, corpus, talk  # noqa: F401
 
 from cmet.cli import main
-from cmet.core import CmetError
+from cmet.core import CmetError, CmetWarning
 from cmet.edit import edit_folder, edit_video, preview
 from cmet.edit.pipeline import LABEL
 from cmet.face.action_units import AUS
@@ -101,6 +102,26 @@ def test_a_picture_that_will_not_talk_says_so_everywhere(films, words):
     assert standing(open_video(still), "me.wav") == standing(open_video(films/"a.mp4")) == []
 
 
+def test_a_picture_has_no_moments(films, words, monkeypatch):
+    "Its preview said 0.0 s."
+    import cmet.edit.previews
+    said, real = [], cmet.edit.previews.filmstrip
+    monkeypatch.setattr(cmet.edit.previews, "filmstrip", lambda rows, moments, *more: said.append(moments) or real(rows, moments, *more))
+    for name in ("deep/b.png", "a.mp4"): preview(films/name, films.parent/"look.png", **words)
+    assert said[0] == [""] and len(said[1]) == 3 and all(s.endswith(" s") for s in said[1])
+
+
+def test_a_warning_names_the_line_that_called_the_kit(films, words):
+    "It named the kit's own, which are nothing to its user; from a module of the kit, through many, and of a folder."
+    from cmet.io.media import open_video
+    still, here = films/"deep"/"b.png", sys._getframe().f_code
+    Image.fromarray(FACE).save(two := films.parent/"two.webp", save_all=True, append_images=[Image.fromarray(FACE[::-1])])
+    for make in (lambda: edit_video(still, films.parent/"b.mp4", **words), lambda: preview(still, films.parent/"b.png", **words),
+                 lambda: edit_folder(films, films.parent/"out", **words), lambda: open_video(two)):
+        with pytest.warns(CmetWarning) as caught: make()
+        assert {w.filename for w in caught} == {here.co_filename} and all(here.co_firstlineno < w.lineno < here.co_firstlineno + 9 for w in caught)
+
+
 def test_a_curve_past_the_end_and_a_strength_below_zero_say_so(talk, words):  # noqa: F811
     more = {k: v for k, v in words.items() if k not in ("vector", "to", "frm", "strength")}
     with pytest.warns(UserWarning, match="goes on to 90 s, and the video ends at"):
@@ -139,10 +160,10 @@ def test_a_folder_is_edited_once_and_bad_files_are_named(films, words):
 def test_notes_of_a_folder_name_the_file_and_are_the_kits(films, words):
     import warnings
 
-    from cmet.face import landmarks
+    from cmet.core import warn
     class Noisy(Toy):
         def track(self, frames):
-            warnings.warn_explicit("ours", UserWarning, landmarks.__file__, 1)
+            warn("ours")
             warnings.warn_explicit("theirs", UserWarning, np.__file__, 1)
             return super().track(frames)
     with pytest.warns(UserWarning) as caught: edit_folder(films, films.parent/"out", **words | {"codec": Noisy()})

@@ -13,7 +13,7 @@ from cmet.core import builtin, sha256
 from cmet.corpus.studio import demo_speech
 from cmet.edtalk import audio2lip
 from cmet.edtalk.model import stand_in
-from cmet.io.media import open_video, read_audio, read_video, write_video
+from cmet.io.media import open_video, read_audio, read_video, write_audio, write_video
 from cmet.transformer import CrossModalTransformer, published
 
 FACE = astronaut()[:256, 96:352]
@@ -91,6 +91,17 @@ def test_lips_from_sound_become_the_sound(command, plain, files):
     assert np.corrcoef(heard[:n], want[:n])[0, 1] > .9
     other, own = read_video(out)[0], read_video(plain[1])[0]
     assert (other != own).any(), "other lips, another picture"
+
+
+def test_a_picture_talks_as_long_as_the_recording(command, files, tmp_path):
+    "It was cut off after three seconds, or stood still to their end."
+    from PIL import Image
+    Image.fromarray(FACE).save(files/"still.png")
+    said = write_audio(tmp_path/"said.wav", read_audio(demo_speech("happy")[0])[:8000], 16000)
+    status, out = command("still.png", "--lips", str(said))
+    after = open_video(out)
+    assert status == 0 and after.has_audio and abs(after.n_frames/25 - .5) < .1
+    assert np.ptp(read_video(out)[0], axis=0).any(), "the lips move"
 
 
 def test_lips_come_from_one_recording(command, files, capsys):

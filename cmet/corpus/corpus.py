@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import warnings
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from html import escape
@@ -22,7 +21,7 @@ from types import NoneType, SimpleNamespace
 import numpy as np
 
 import cmet
-from ..core import CmetError, builtin, sha256
+from ..core import CmetError, builtin, sha256, warn
 from .datasets import (COLUMNS, clip_table, cmet_samples, face_at_rest, mead, mead_clips, neutral_videos, ravdess, watched)
 from ..io.files import atomic_folder, put_back
 from ..io.limits import TABLE, check_size, odd_row, read_array, read_json
@@ -160,7 +159,7 @@ def make_corpus(
     if len(widths) > 1: raise CmetError(f"faces of widths {sorted(widths)}", "use one codec for all clips")
     kept = [f[~np.isnan(f).all(1)] if f.size else np.zeros((0, *widths)) for f in faces]
     lost = sum(map(len, faces)) - sum(map(len, kept))
-    if lost: warnings.warn(f"{lost} frames without a face were left out", stacklevel=2)
+    if lost: warn(f"{lost} frames without a face were left out")
     offsets = np.concatenate([[0], np.cumsum([len(f) for f in kept], dtype=np.int64)])
     face = np.concatenate([np.zeros((0, *widths)), *kept])
     versions = {"cmet": cmet.__version__, "numpy": np.__version__}

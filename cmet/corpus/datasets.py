@@ -10,12 +10,11 @@ __all__ = ['COLUMNS', 'LAYOUTS', 'KINDS', 'RECORDING', 'NEARLY', 'clip_table', '
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-002
 import re
-import warnings
 from pathlib import Path
 
 import numpy as np
 
-from ..core import ALIASES, CmetError, Registry, canonical, data_set, plugins
+from ..core import ALIASES, CmetError, Registry, canonical, data_set, plugins, warn
 from ..io.files import walk
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-005
@@ -160,10 +159,10 @@ def _clips(root:Path, layout:str, view:str) -> list:  # of dicts, one a clip
         elif kind in clip: again.append(path)
         clip[kind] = str(root/path)
     if again:
-        warnings.warn(f"{len(again)} clips are there twice, first '{again[0]}'; `cmet audit` lists them", stacklevel=3)
+        warn(f"{len(again)} clips are there twice, first '{again[0]}'; `cmet audit` lists them")
     if rows and strange:
-        warnings.warn(f"{len(strange)} files were not recognised, first '{strange[0]}'; layout '{layout}' "
-                      f"expects {LAYOUTS.find(layout).example}", stacklevel=3)
+        warn(f"{len(strange)} files were not recognised, first '{strange[0]}'; layout '{layout}' "
+             f"expects {LAYOUTS.find(layout).example}")
     return list(rows.values())
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-015
@@ -201,7 +200,7 @@ def read_layout(
     expected, root = LAYOUTS.find(layout).example, data_set(root)
     if not (rows := _clips(root, layout, view)):
         raise _nothing(root, f"layout '{layout}' expects {expected}")
-    say = lambda names, _: warnings.warn(f"taken as emotions, though the kit does not know them: {names}", stacklevel=4)
+    say = lambda names, _: warn(f"taken as emotions, though the kit does not know them: {names}")
     if layout == "folder": _plausible(root, rows, say)
     table = clip_table(rows)
     if "features" in table: table.loc[table["audio"] == "", "audio"] = table["features"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import cmet
-from ..core import CmetError, data_set, sha256
+from ..core import CmetError, data_set, sha256, warn
 from .audit import lengths
 from .corpus import FILES, make_corpus, read_corpus, write_corpus
 from .datasets import COLUMNS, detect_layout, face_at_rest, neutral_videos, read_layout, watched
@@ -233,7 +233,7 @@ def _finished(out, root, table, layout, encoder, codec) -> Path:
     if len(old) + lost != len(table) or keys[0] - keys[1]: other.append(f"of {len(old) + lost} clips, not these {len(table)}")
     elif _newer(table, out/"meta.json"): other.append("before a recording was changed")
     if other: raise CmetError(f"'{out}' is there and was made otherwise ({', '.join(other)})", AGAIN)
-    warnings.warn(f"all {len(table)} clips of '{root}' are encoded already, nothing was written; --force does it again", stacklevel=3)
+    warn(f"all {len(table)} clips of '{root}' are encoded already, nothing was written; --force does it again")
     return out
 
 def encode_folder(
@@ -251,7 +251,7 @@ def encode_folder(
     if codec: _card(codec)  # one that does not exist is better noticed now than after hours
     table = read_layout(root, layout := layout or detect_layout(root))[:limit].reset_index(drop=True)
     if out.is_dir() and os.listdir(out) and not force: return _finished(out, root, table, layout, encoder, codec)
-    if codec and not any(table["video"]): warnings.warn(f"no clip in '{root}' has a picture, so the corpus has no faces", stacklevel=2)
+    if codec and not any(table["video"]): warn(f"no clip in '{root}' has a picture, so the corpus has no faces")
     make_folder(out.parent)
     with claimed(out):
         _, work, rejected = _places(out, force)  # again: nobody else is at it now

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-import cmet
-from ..core import CmetError, sha256
+from ..core import CmetError, own_notes, sha256, warn
 from .pipeline import Request, put_on
 from .previews import mark_in, mark_of, strip
 from ..io.claims import claimed, remove
@@ -89,8 +88,7 @@ def _one(work, video, path, name, force, progress):  # -> reason, or None
             make_folder(path.parent)
             work.make(source, path, force, progress)
         except CmetError as e: return e.cause
-    for w in caught:  # of the kit's own, not of its libraries
-        if w.category is UserWarning and w.filename.startswith(os.path.dirname(cmet.__file__)): warnings.warn(f"{name}: {w.message}", stacklevel=2)
+    for text in own_notes(caught): warn(f"{name}: {text}")
 
 def _folders(out) -> set:
     return {p for p in (out, *out.rglob("*")) if p.is_dir()} if out.is_dir() else set()

@@ -6,12 +6,11 @@
 __all__ = ['SECONDS', 'EVERY', 'SPOKEN', 'PAUSE', 'SMOOTH', 'MOST', 'SAME', 'windows', 'shaped', 'Gain', 'gain_of', 'followed']
 
 # %% ../../nbs/80_edit/20_follow.ipynb #20_follow-002
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..core import CmetError
+from ..core import CmetError, warn
 from ..io.sound import read_audio
 from ..speech.encoders import vector_of, vector_of_sound
 from ..speech.voicing import FRAME, HOP, RATE, found_speech, loud
@@ -74,7 +73,7 @@ class Gain:
         if abs(length - self.seconds) > SAME:
             how = "stretched" if length > self.seconds else "squeezed"
             pace = f"speech of {self.seconds:.1f} s is {how} evenly to the {length:.1f} s of the video"
-            warnings.warn(pace, stacklevel=2)
+            warn(pace)
         told = {k: round(float(f(gain)), 3) for k, f in (("mean", np.mean), ("min", np.min), ("max", np.max))}
         return gain, told | {"pace": pace}
 

@@ -9,6 +9,7 @@ __all__ = ['LABEL', 'MOST', 'PARTS', 'EMBEDDED', 'versions', 'provenance', 'doub
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-002
 import ctypes
 import json
+import math
 import warnings
 from base64 import b64encode
 from collections import deque
@@ -22,7 +23,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ..core import CmetError, sha256
+from ..core import CmetError, sha256, warn
 from .caution import BELOW, in_words, listened, recorded, standing, unheard
 from .follow import followed
 from ..face.landmarks import Track
@@ -90,7 +91,7 @@ def doubted(
     doubt = listened(mapper, wish, heard, not frm, given, alone=alone) if ear else unheard(len(heard), bool(frm))
     if ear: doubt["cautions"] += recorded(mapper.ear, encoder, to, frm)
     if np.min(strength) < 0: doubt["cautions"].append(BELOW)
-    for text in doubt["cautions"]: warnings.warn(text, stacklevel=2)
+    for text in doubt["cautions"]: warn(text)
     return doubt | {"says": in_words(doubt, encoder.name, strength)}
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-008
@@ -139,7 +140,7 @@ def face_change(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         face = codec.encode(track)
-    if gone := (~np.isfinite(face).all(1)).sum(): warnings.warn(f"no face in {gone} of {len(face)} frames; they stay as they are", stacklevel=2)
+    if gone := (~np.isfinite(face).all(1)).sum(): warn(f"no face in {gone} of {len(face)} frames; they stay as they are")
     return strength*change(mapper, wish, face, np.arange(len(face))/float(fps))
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-036
@@ -200,10 +201,16 @@ class Request:
         self.lip = heard_lips(self.lips, self.codec)
         self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm, self.follow)
         if (self.doubt or {}).get("unlike", 0) > getattr(self.mapper, "config", {}).get("strange", STRANGE) and synthetic(to):
-            warnings.warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it", stacklevel=2)
+            warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it")
         if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
-            warnings.warn("this mapper was fitted without an ear: `cmet train` with --set ear=true makes one that says what it hears", stacklevel=2)
+            warn("this mapper was fitted without an ear: `cmet train` with --set ear=true makes one that says what it hears")
         return self
+
+    def lasting(self, source) -> tuple:  # of `open_video` -> (the same, what becomes its sound: a file, or None)
+        "A picture lasts as long as the recording that its lips say, or else that it follows, and has that sound."
+        if source.still is None or (self.lip is None and self.gain is None): return source, self.lips
+        seconds = self.gain.seconds if self.lip is None else len(self.lip)/25
+        return replace(source, n_frames=math.ceil(seconds*source.fps)), self.lips or self.files["to"][0]
 
     @staticmethod
     def alone(several:list): return several[0] if len(several) == 1 else several
@@ -227,6 +234,7 @@ class Request:
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-033
 def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -> Path:  # as `edit_video` takes them
     "Both passes over one video, with a request that has been heard."
+    source, sound = request.lasting(source)
     codec, total = request.codec, 2*(source.n_frames or 0)
     with claimed(out, new=not force), bar_of(total=total, unit="frame", leave=False, show=progress) as bar:
         track = find_face(codec, source, bar)
@@ -234,11 +242,11 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
         gain, told = (None, None) if request.gain is None else request.gain.over(len(delta), source.fps)
         drawn, notes = request.drawn(delta, track, gain)
-        for note in (notes := [*standing(source, request.lips, request.wish), *getattr(track, "notes", ()), *notes]): warnings.warn(note, stacklevel=2)
+        for note in (notes := [*standing(source, request.lips, request.wish, sound), *getattr(track, "notes", ()), *notes]): warn(note)
         story = request.story(source, [both_sides(d, codec.dim) for d in drawn]) | {"notes": notes, "gain": told}  # told: mean, min and max of the factor over time
         give_back()
         frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, drawn, source.size)
-        return save_edit(out, source, frames, story, request.lips, force)
+        return save_edit(out, source, frames, story, sound, force)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-011
 def edit_video(
@@ -252,7 +260,7 @@ def edit_video(
     corpus=None,  # a Corpus, or its name or folder, to fit a mapper to; None: the mapper's own
     lips=None,  # edtalk: a recording for the lips to say, which becomes the sound
     face:str|None=None,  # edtalk: "largest", "left" or "right", where there are several
-    follow:bool=False,  # let the change come and go with the speech of `to`, one recording (`80_edit/20_follow`)
+    follow:bool=False,  # let the change come and go with the speech of `to`, one recording; a picture lasts as long (`80_edit/20_follow`)
     regions=(),  # {"mouth": 0, "brows": 1.5}: parts of the face with a strength of their own (`30_face/65_regions`)
     force:bool=False,  # replace an earlier result
     progress:bool=True,  # show a bar, where there is a terminal to show it on

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import CmetError
+from ..core import CmetError, warn
 from .caution import standing
 from .pipeline import LABEL, MOST, Request, Shown
 from .request import Course, change
@@ -59,7 +59,7 @@ def _together(tracks) -> list:
 
 def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment the unedited frame, then that of each strength; seconds; where the face is)
     "What a request does to a few frames."
-    codec = request.codec
+    codec, (source, sound) = request.codec, request.lasting(source)
     keys = request.wish.curve.times if isinstance(request.wish, Course) else ()
     frames = _moments(source, source.still is None or request.follow, keys)
     tracks, at = [codec.track([f]) for f in frames.values()], np.array(list(frames))/float(source.fps)
@@ -72,9 +72,9 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
     delta = change(request.mapper, request.wish, face, at)
     gain = None if request.gain is None else request.gain.over(source.n_frames or max(frames) + 1, source.fps)[0][list(frames)]
     drawn, notes = request.drawn(delta, whole[0], gain)
-    told = standing(source, request.lips, request.wish) + [n for t in tracks for n in getattr(t, "notes", ())]
+    told = standing(source, request.lips, request.wish, sound) + [n for t in tracks for n in getattr(t, "notes", ())]
     if not seen.all(): told.append(f"no face at {(~seen).sum()} of {len(seen)} moments; they stay as they are")
-    for note in dict.fromkeys(told + notes): warnings.warn(note, stacklevel=2)
+    for note in dict.fromkeys(told + notes): warn(note)
     moved = lambda frame, track, d: next(iter(codec.edit_stream([frame], track, d[None])))
     rows = [[f, *(moved(f, t, d) for d in each)] for f, t, *each in zip(frames.values(), tracks, *drawn)]
     return rows, at, _face(tracks, rows[0][0].shape[:2])
@@ -108,7 +108,8 @@ def strip(request:Request, source, out, force:bool=False) -> Path:  # request: h
     rows, at, box = looked(request, source)
     names = ["unedited", *(f"strength {s:g}" for s in request.strengths)]
     title = in_short(request)
-    picture = filmstrip([[_small(f, box) for f in row] for row in rows], [f"{t:.1f} s" for t in at], names, title)
+    moments = [""] if source.still is not None and len(at) == 1 else [f"{t:.1f} s" for t in at]  # a picture has none
+    picture = filmstrip([[_small(f, box) for f in row] for row in rows], moments, names, title)
     label, says = PngInfo(), request.doubt["says"] if request.doubt else title
     for what, text in ("Title", title), ("Description", says), ("Comment", LABEL), (MARK, mark_of(request, source)): label.add_itxt(what, text)
     with atomic(out, force or mark_in(out) is not None) as temp: picture.save(temp, pnginfo=label, format="PNG")

@@ -15,13 +15,12 @@ import re
 import shutil
 import sys
 import time
-import warnings
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cmet
-from ..core import CmetError, builtin, silent
+from ..core import CmetError, builtin, silent, warn
 from .grids import Grid, Template, check, read_grid, read_template
 from .kernels import own_kernel
 from ..io.claims import Taken, claimed, listed, owned
@@ -193,8 +192,8 @@ def _plan_work(jobs, folder, plan) -> tuple:  # (jobs to do, names of all)
     ids = [Path(j["folder"]).name for j in jobs]
     write_json(folder/f"{plan.name}.json", dict(grid=plan.name, about=plan.about, settings=plan.settings, runs=ids))
     if other := _other_code(done):
-        warnings.warn(f"{other} of {len(done)} finished runs come from another state of the kit's code; "
-                      "delete their folders to run them again", stacklevel=3)
+        warn(f"{other} of {len(done)} finished runs come from another state of the kit's code; "
+             "delete their folders to run them again")
     return [j for j in jobs if j not in done], ids
 
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-019

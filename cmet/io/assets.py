@@ -14,12 +14,11 @@ import importlib.util
 import re
 import shlex
 import textwrap
-import warnings
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from ..core import CmetError, cache_dir, find_data, sha256
+from ..core import CmetError, cache_dir, find_data, sha256, warn
 from .catalogue import ASSETS, DATA, PACKAGES, SCORERS, SPEECH, WEIGHTS, Asset, pip
 
 _all_ = ["ASSETS", "DATA", "PACKAGES", "SCORERS", "SPEECH", "WEIGHTS", "Asset"]
@@ -83,7 +82,7 @@ def _first_copy(row, path, remedy):
         pin_file(row).parent.mkdir(parents=True, exist_ok=True)
         line = f"{sha256(path)}  {Path(path).name.removesuffix('.part')}\n"
         pin_file(row).write_text(line, encoding="utf-8")
-    except OSError as e: warnings.warn(f"'{row.name}' could not be pinned ({e.strerror})", stacklevel=3)
+    except OSError as e: warn(f"'{row.name}' could not be pinned ({e.strerror})")
     return Path(path)
 
 def checked(

@@ -11,11 +11,10 @@ import errno
 import os
 import re
 import stat
-import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..core import CmetError
+from ..core import CmetError, warn
 from .claims import LEFT, MARK, claimed, hidden, owned, remove, take_name
 
 # %% ../../nbs/10_io/10_files.ipynb #10_files-024
@@ -227,15 +226,15 @@ def walk(
         try: (files, folders), above = _entries(folder), (*above, _place(folder))
         except OSError as e:
             if folder == root: raise CmetError(f"cannot list folder '{root}' ({e.strerror})", "name another") from e
-            warnings.warn(f"folder '{folder}' cannot be listed ({e.strerror}) and is left out", stacklevel=2)
+            warn(f"folder '{folder}' cannot be listed ({e.strerror}) and is left out")
             continue
         odd += [at + name for name in files + folders*deep if shown(name) != name]
         files, folders = ([name for name in names if shown(name) == name] for names in (files, folders))
         found += [at + name for name in files]
         if deep: todo += [(f"{at}{name}/", above) for name in folders if _place(folder/name) not in above]
     if odd:
-        warnings.warn(f"{len(odd)} names in '{root}' are not UTF-8 and are left out, first "
-                      f"'{shown(min(odd))}': rename them", stacklevel=2)
+        warn(f"{len(odd)} names in '{root}' are not UTF-8 and are left out, first "
+             f"'{shown(min(odd))}': rename them")
     return [root/name for name in sorted(found)]
 
 # %% ../../nbs/10_io/10_files.ipynb #10_files-016

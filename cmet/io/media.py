@@ -8,7 +8,6 @@ __all__ = ['MANY', 'END', 'STILLS', 'FORMATS', 'COPIED', 'blank', 'ahead', 'Vide
 
 # %% ../../nbs/10_io/75_media.ipynb #75_media-002
 import mmap
-import warnings
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -21,7 +20,7 @@ from threading import Event, Thread
 
 import numpy as np
 
-from ..core import CmetError
+from ..core import CmetError, warn
 from .clock import Clock, read_clock, rejoined, ticks
 from .colour import is_foreign, to_709
 from .files import atomic, check_file, new_mp4, opened, video_stream
@@ -142,7 +141,7 @@ def _describe(path):
         pixel = Fraction(stream.sample_aspect_ratio or 1)
         if not 1/10 < pixel < 10: pixel = Fraction(1)  # no camera's
     if getattr(first, "interlaced_frame", False):
-        warnings.warn(f"'{path}' is interlaced, and taken as it is: deinterlace it first, or edges will be combs", stacklevel=3)
+        warn(f"'{path}' is interlaced, and taken as it is: deinterlace it first, or edges will be combs")
     clock, image = read_clock(path), _rgb(first, _converter())
     pixel = 1/pixel if image.shape[0] != first.height else pixel  # it lay on its side
     return VideoSource(Path(path), clock.fps, image.shape[1::-1], clock.frames, sound, told, clock=clock, pixel=pixel)
@@ -169,7 +168,7 @@ def _describe_still(path, seconds, fps):
     except Exception as e:  # a damaged picture can fail anywhere in Pillow
         way = "copy or download it again, it is cut short" if "truncated" in str(e) else "convert it to png or jpg"
         raise CmetError(f"'{path}' cannot be read as an image", way) from e
-    if n > 1: warnings.warn(f"'{path}' holds {n} pictures, and the first is taken: convert it to mp4 to have it move", stacklevel=3)
+    if n > 1: warn(f"'{path}' holds {n} pictures, and the first is taken: convert it to mp4 to have it move")
     return VideoSource(path, Fraction(fps), image.shape[1::-1], max(1, round(seconds*fps)), still=image)
 
 def open_video(
