@@ -680,6 +680,20 @@ def test_a_mouth_that_was_shut_opens_on_teeth(codec):
     assert .5*lips < upper.max() < 1.1*lips and lower.min() < .4*upper.max(), (lips, column.round())
 
 
+def test_a_wide_mouth_is_no_black_hole():
+    "Between jaws that part it was as black as the darkest of the picture; there a tongue lies, dim and red, and grey in a grey picture."
+    from cmet.face.mouth import Mouth, between, fit_mouth, gap
+    n = np.linspace(-1, 1, 11)
+    arch = lambda high: (np.stack([50 + 40*n, 20 + 0*n], 1), np.stack([50 + 40*n, 20 + high*(1 - n**4)], 1))
+    page = np.zeros((90, 100, 3), np.uint8) + np.uint8([12, 6, 5])
+    page[20:28] = (230, 220, 205)  # teeth, and beneath them next to nothing
+    for picture, red in (page, True), (page.mean(-1, keepdims=True).repeat(3, 2).astype(np.uint8), False), (page//4, True):
+        x, v, mask = between(to := gap(*arch(56)), (10, 18, 90, 78))
+        inside = fit_mouth(Mouth(picture, gap(*arch(20))), to, x, v)
+        middle, side = inside[40, 40], inside[34, 12]
+        assert picture.max()*.2 < middle.mean() < picture.max()*.5 and side.mean() < .6*middle.mean() and (middle[0] > 1.6*middle[2]) == red, (middle, side)
+
+
 def test_no_white_arc_below_teeth():
     "Where a smile opened, the mean colour of its lowest row ran on as a white line, on to corners in which no teeth are."
     from cmet.face.mouth import Mouth, between, fit_mouth, gap
