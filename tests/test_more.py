@@ -12,7 +12,7 @@ from test_edit import FACE, One, Toy, corpus, talk  # noqa: F401
 from cmet.cli import main
 from cmet.core import CmetError, CmetWarning
 from cmet.edit import edit_folder, edit_video, preview
-from cmet.edit.pipeline import LABEL
+from cmet.edit.pipeline import LABEL, STILL, Request
 from cmet.face.action_units import AUS
 from cmet.io.media import read_video, write_video
 
@@ -127,6 +127,17 @@ def test_a_curve_past_the_end_and_a_strength_below_zero_say_so(talk, words):  # 
     with pytest.warns(UserWarning, match="goes on to 90 s, and the video ends at"):
         edit_video(talk, talk.parent/"late.mp4", curve="0 neutral -> 90 happy", **more)
     with pytest.warns(UserWarning, match="a strength below 0 takes an emotion off"): preview(talk, talk.parent/"less.png", vector="happy", strength=-1)
+
+
+def test_a_picture_lasts_as_long_as_its_curve(films, words):
+    "It was cut at three seconds; however long the curve, it stays a video."
+    from cmet.io.media import open_video
+    more, still = {k: v for k, v in words.items() if k not in ("vector", "to", "frm", "strength")}, films/"deep"/"b.png"
+    for end, frames in (5, 125), (2, 75):
+        with pytest.warns(UserWarning) as caught: made = edit_video(still, films.parent/f"{end}.mp4", curve=f"0 neutral -> {end} happy", **more)
+        assert open_video(made).n_frames == frames and not any("goes on to" in str(w.message) for w in caught)
+    asked = Request(curve="0 neutral -> 1e6 happy", **more).choose().listen()
+    assert asked.lasting(open_video(still))[0].n_frames == STILL*25
 
 
 def test_a_preview_looks_at_the_face():

@@ -11,14 +11,13 @@ __all__ = ['LIMIT', 'SOUNDS', 'PEOPLE', 'check_strength', 'check_request', 'spee
 import filecmp
 import inspect
 import os
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..core import ALIASES, EMOTIONS, EXTENDED, CmetError, builtin
+from ..core import ALIASES, EMOTIONS, EXTENDED, CmetError, builtin, warn
 from ..face.codecs import codec_class, face_codec
 from ..io.files import check_file, walk
 from ..io.tensors import is_saved
@@ -93,7 +92,7 @@ def audible(
     with ThreadPoolExecutor(encoder.workers) as threads: lost = {f: e for f, e in zip(files, threads.map(wrong, files)) if e}
     fatal = [f for f in lost if f in given or len(lost) == len(files)]
     if fatal: raise lost[fatal[0]]
-    if lost: warnings.warn(f"{len(lost)} of {len(files)} recordings left out, the first: {next(iter(lost.values())).cause}", stacklevel=2)
+    if lost: warn(f"{len(lost)} of {len(files)} recordings left out, the first: {next(iter(lost.values())).cause}")
     return [f for f in files if f not in lost]
 
 def synthetic(

@@ -11,7 +11,8 @@ import sys
 # %% ../../nbs/10_io/85_progress.ipynb #85_progress-005
 def looked_on() -> bool:
     "Does a person see what is drawn now?"
-    kernel = "ipykernel" in sys.modules and getattr(sys.modules["IPython"].get_ipython(), "kernel", None)
+    ipython = sys.modules.get("IPython")  # ipykernel may be there without it
+    kernel = getattr(ipython.get_ipython(), "kernel", None) if ipython else None
     return bool(kernel.get_parent().get("content", {}).get("allow_stdin")) if kernel else sys.stderr.isatty()
 
 def bar_of(*rows, show:bool=True, **more):  # as `tqdm` takes them; False: nobody wants one

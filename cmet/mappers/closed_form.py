@@ -7,11 +7,9 @@ __all__ = ['PENALTIES', 'PAIRS', 'ridge_path', 'retrieval', 'choose_penalty', 'n
            'filmed_clips', 'AbsoluteSpeechMapper', 'LabelMapper', 'ImageMapper', 'NeighbourMapper']
 
 # %% ../../nbs/70_mappers/30_closed_form.ipynb #30_closed_form-002
-import warnings
-
 import numpy as np
 
-from ..core import CmetError
+from ..core import CmetError, warn
 from ..corpus.sampling import mean_direction, pair_table, speaker_scale
 from .base import Mapper, across_speakers, scaled_pairs
 from ..vectors.vector import cosine
@@ -78,7 +76,7 @@ def needed_gain(
     length = lambda y: np.median(np.linalg.norm(y, axis=1))
     gain = float(length(true)/max(length(guess), 1e-9))
     text = f"the voices hardly predict the faces: predictions were enlarged {gain:.1f} times; expect noise"
-    if gain > most: warnings.warn(text, stacklevel=2)
+    if gain > most: warn(text)
     return gain
 
 # %% ../../nbs/70_mappers/30_closed_form.ipynb #30_closed_form-016
