@@ -583,7 +583,10 @@ def test_a_smile_is_taken_off_where_another_emotion_comes(codec, face, calm):
     assert codec.remarks(0*change["angry"], face) == []
     assert "no face does so much" in codec.remarks(4*change["happy"], face)[-1]
     smirk = lambda strength: codec.remarks(strength*change["contempt"], codec.track([calm]))
-    assert smirk(1) == [] and "no face does so much: AU14" in smirk(2)[0], "one half of the face does it all"
+    assert smirk(1) == [] and "the corners of the mouth would move" in smirk(2)[0], "one half of the face does it all"
+    joy = lambda strength: codec.remarks(strength*(change["happy"] - .5*change["sad"]), face)
+    assert joy(1) == codec.remarks(1.5*change["happy"], face) == [] and "1.4 times as far" in codec.remarks(2*change["happy"], face)[0]
+    assert "AU" not in joy(2)[0] and "corners of the mouth" in joy(2)[0], "balloon cheeks, without a word, and then in a jargon"
     assert codec.remarks(4*change["happy"], face, np.float64([u not in TEXTBOOK["happy"] for u in AUS])) == [], "parts that are left alone do not count"
 
 
