@@ -639,7 +639,7 @@ def test_a_frown_is_a_fold_and_no_dash(codec, face, shape):
     x0, x1, y0, y1 = (*points[[55, 285], 0].round().astype(int), int(points[151, 1]), int(points[6, 1]))
     between = log[y0:y1, x0:(x0 + x1)//2].min(1)  # the darkest place of the person's right fold, row by row
     deepest = int(between.argmin())
-    assert between.min() < -.2  # a frown is seen
+    assert between.min() < -.3  # a frown is seen
     eyes = np.hypot(*(points[33, :2] - points[263, :2]))
     assert np.abs(np.diff(log[y0:y1, x0:(x0 + x1)//2], axis=1)).max()*eyes < 12, "as steep as a pen's line (it was 20), on any size of face"
     rows = np.flatnonzero(between < .2*between.min())
