@@ -13,6 +13,7 @@ from cmet.edit.pipeline import edit_video
 from cmet.edit.request import people_mapper, wanted_vector
 from cmet.face.codecs import FaceCodec
 from cmet.io.media import open_video, write_audio, write_video
+from cmet.mappers.ear import Ear
 from cmet.speech.encoders import SpeechEncoder, speech_encoder
 from cmet.speech.voicing import HOP, RATE, loud, pitch_of
 from cmet.vectors.vector import Pool, Vector
@@ -44,6 +45,7 @@ class Ears:
     def apart(self, x, y): return 0.
     names = ("happy", "neutral", "sad")
     def taken(self, z): return np.array([.9, -.9, 0.])
+    belief = Ear.belief
 
 
 class High:

@@ -293,6 +293,21 @@ def test_a_sum_by_name_shows_all_of_its_emotions(name):
     assert np.allclose(change("1.5*happy + 1.5*sad"), 1.5*change("happy + sad"), atol=1e-4)
 
 
+def test_neutral_speech_hardly_moves_the_face(shipped):
+    "What was said to sound neutral was drawn at full strength, as whatever emotion had left a trace in it."
+    voices = bank(shipped)
+    rest, happy = np.float32(shipped.neutral)[None], direction(voices, "happy").values
+    def asked(k, guessed=""): return speech_vector(Pool("to", rest + np.float32(k)*happy), Pool(guessed or "from", rest), shipped.encoder, voices)
+    def size(v): return np.linalg.norm(shipped.predict(v, REST))
+    beliefs = [shipped.ear.belief(asked(k)) for k in (.05, .15, .3, 1.)]
+    assert beliefs == sorted(beliefs) and beliefs[0] < dict(whisper=.1).get(shipped.encoder, .65) and beliefs[-1] == 1  # the other takes contempt for calm
+    for k, share in zip((.05, .15, .3, 1.), beliefs):
+        assert size(asked(k)) == pytest.approx(share*size(asked(k).values), rel=1e-3), "an array is a direction, and no voice"
+        assert shipped.ear.belief(-asked(k)) == pytest.approx(share), "taken off in proportion, too"
+    told = listened(shipped, asked(.05), rest)["cautions"]
+    assert any("so the face changes little, towards" in text for text in told), told
+
+
 def test_the_explorer_reads_sums_as_the_command_does(shipped):
     "Neutral that cancels was left out of a slider's sum, and one's own voice brings a neutral of its own: both were heard as one voice."
     voice = open_voice(shipped)

@@ -163,9 +163,10 @@ def wished(
     vector,  # Vector, or array [S]
 ) -> np.ndarray:  # [E]
     "What a wish is taken for at weight 1: a voice as it is heard, a sum of emotions by name part by part, for nobody ever spoke it."
-    parts, limit = getattr(vector, "parts", ((1., vector),)), m.state["limit"]
-    most = max(abs(k) for k, _ in parts)
-    return sum(k/most*m.ear.taken(m.ear.hear(np.clip(x, -limit, limit))) for k, x in parts)
+    parts, limit, terms = getattr(vector, "parts", ((1., vector),)), m.state["limit"], getattr(vector, "terms", ())
+    most, n = max(abs(k) for k, _ in parts), max((len(p) for k, p in terms if k > 0 and not p.emotion), default=1)
+    sure = lambda x: m.ear.belief(x, n, any(p.name == "guessed neutral" for _, p in terms)) if terms else 1.  # an array is a direction, and no voice
+    return sum(k/most*sure(x)*m.ear.taken(m.ear.hear(np.clip(x, -limit, limit))) for k, x in parts)
 
 def answer(m:Mapper, vector, face, **options) -> np.ndarray:  # m: with an ear; face: [T, D]; -> [T, D]
     "What a mapper behind an ear says: as strong as real faces for a clear voice, in proportion to the wish."

@@ -121,6 +121,16 @@ class Ear:
         heat = few*(many/few)**min(1., np.log(max(n, 1))/np.log(MANY))
         return dict(zip(self.names, _softmax((self.hear(v) + self.state["bias"])/heat).tolist()))
 
+    def belief(self,
+        v, n:int=1, guessed:bool=False,  # as for `chances`
+    ) -> float:  # 0 … 1
+        "How much of what is heard is to be shown: all of it, unless neutral is likelier, and then in proportion."
+        felt = np.array(self.names) != "neutral"
+        v, told = np.asarray(v, np.float64), self.taken(self.hear(v))[felt]
+        side = 1 if told.min() + told.max() > 0 else -1  # what is taken off is heard where it is turned round
+        chances = np.array([*self.chances(side*v, n, guessed).values()])
+        return float(min(1., chances[felt].max()/chances[~felt][0]))
+
     def place(self, x): return (np.asarray(x, np.float64) - self.state["middle"])/self.state["unit"] @ self.state["basis"]
 
     def alone(self,
