@@ -69,6 +69,34 @@ def test_records_are_believed_if_the_source_is_there(tmp_path):
         assert (source.name if source else None) == found, text
 
 
+@pytest.mark.parametrize("name, wanted", [("obama2_happy.mp4", "obama2.jpg"), ("eve_happy.mp4", "eve.mp4"), ("old_happy.mp4", "else/old.png"), ("RD_happy.mp4", None)])
+def test_naming_the_source_loses_none(tmp_path, name, wanted):
+    "A picture may be a source; what the named folder lacks is looked for where the record says."
+    for folder in "made", "real", "else": (tmp_path/folder).mkdir()
+    for file in ("real/obama2.jpg", "real/eve.mp4", "real/eve.jpg", "else/old.png"): (tmp_path/file).touch()
+    (clip := tmp_path/"made"/name).touch()
+    if name == "old_happy.mp4": clip.with_suffix(".json").write_text(json.dumps({"inputs": {"video": {"file": str(tmp_path/wanted)}}}))
+    source = find_clips(tmp_path/"made", tmp_path/"real")[0].source
+    assert (source and source.name) == (wanted and Path(wanted).name)
+
+
+def test_a_record_tells_pictures_from_videos(tmp_path):
+    for file in "talk.jpg", "talk.mp4": (tmp_path/file).touch()
+    (made := tmp_path/"made").mkdir(); (made/"talk_happy.mp4").touch()
+    (made/"talk_happy.json").write_text(json.dumps({"inputs": {"video": {"file": "elsewhere/talk.jpg"}}}))
+    assert find_clips(made, tmp_path)[0].source == tmp_path/"talk.jpg"
+
+
+def test_why_there_is_nothing_to_score(tmp_path):
+    "Videos one folder down are named, and so is a mixture."
+    (down := tmp_path/"happy").mkdir(); (down/"carla.mp4").touch()
+    with pytest.raises(CmetError, match="1 in folders inside it: first 'happy/carla.mp4'") as e: find_clips(tmp_path)
+    assert str(down) in e.value.remedy
+    pools = [{"name": n, "weight": k} for n, k in (("happy", 1), ("surprised", 1), ("neutral", -2))]
+    (down/"carla.json").write_text(json.dumps({"vector": {"pools": pools}}))
+    assert find_clips(down)[0].fault.startswith("a mixture (happy + surprised) has no one emotion")
+
+
 def test_a_table_says_it_all(tmp_path):
     (tmp_path/"a.mp4").touch()
     (tmp_path/"clips.csv").write_text("\ufeffedited,emotion,source,speaker,seconds,remark\n"
@@ -317,6 +345,18 @@ def test_the_folder_that_is_scored_stays_as_it_is(tmp_path, monkeypatch, capsys)
         assert said.startswith("# edits: protocol `kit`") and f"{tmp_path/'edits-eval-kit'/'metrics.csv'}: one row a video" in said
     assert [p.name for p in root.iterdir()] == ["a_happy.mp4"]
     assert {p.name for p in (tmp_path/"edits-eval-kit").iterdir()} == {*ev.RESULTS, ".cmet"}
+
+
+def test_sources_that_are_not_found_are_told(tmp_path, monkeypatch):
+    "What compares with the source is missing then, and no empty picture stands for it."
+    (real := tmp_path/"real").mkdir(); (root := tmp_path/"made").mkdir()
+    named(root, "RD_sad.mp4", "eve_happy.mp4"); named(real, "rd4.mp4", "eve.mp4")
+    monkeypatch.setattr(ev, "measure", lambda bench, clip: dict(read="sad", read_relative="sad" if clip.source else None))
+    s = ev.evaluate(root, source=real, progress=False).summary
+    assert "picture for 1 of 2: first RD_sad.mp4" in s["not_measured"]["what compares with the source"] and set(s["confusion"]) == {"as is", "relative"}
+    (real/"eve.mp4").unlink()
+    report = ev.evaluate(root, source=real, progress=False)
+    assert "no unedited video or picture for 2 of 2: first RD_sad.mp4" in str(report) and set(report.summary["confusion"]) == {"as is"}
 
 
 def test_a_key_that_looks_like_a_number_survives(tmp_path, monkeypatch):
