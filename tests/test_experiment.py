@@ -212,6 +212,25 @@ def test_what_no_run_could_use_is_told_before_the_first(tmp_path, monkeypatch, c
     assert said in wrong and wrong.count("\n") == 1 and not (tmp_path/"runs").exists()
 
 
+@pytest.mark.parametrize("template", ["train_eval", "leave_one_out"])
+@pytest.mark.parametrize("seen, said", [(1, "1 of 4 people (P0) can be asked"), (0, "0 of 4 people (nobody) can be asked"), (4, None)])
+def test_people_with_voice_and_face_together_are_counted(tmp_path, monkeypatch, capsys, template, seen, said):
+    "Neutral clips there are; what lacks is people of whom voice and face were recorded together."
+    import numpy as np
+
+    import cmet.experiments.runs as experiment
+    from cmet.corpus.corpus import make_corpus, write_corpus
+    rows = [dict(speaker=f"P{k}", emotion=e) for k in range(4) for e in ("neutral", "happy", "sad") for _ in range(2)]
+    faces = [np.ones((int(row["speaker"] < f"P{seen}"), 5)) for row in rows]
+    write_corpus(make_corpus(rows, np.random.default_rng(0).normal(size=(24, 8)), faces, name="mydata"), tmp_path/"there")
+    def started(*a): raise CmetError("a run was started", "")
+    monkeypatch.setattr(experiment, "each", started)
+    emotion = ", emotion: sad"*(template == "leave_one_out")
+    (tmp_path/"g.yaml").write_text(f"template: {template}.ipynb\nparameters: {{corpus: {tmp_path/'there'}{emotion}}}\n")
+    assert main(["run", str(tmp_path/"g.yaml"), "-o", str(tmp_path/"runs")]) == 2
+    assert (f"corpus '{tmp_path/'there'}': {said}" if said else "a run was started") in capsys.readouterr().err
+
+
 def test_a_template_of_ones_own_checks_what_it_names_once(tmp_path):
     notebook(tmp_path/"t.ipynb", "a = 0\nseed = 0\nout = None", "import builtins\nbuiltins.told.append(a)\nassert a < 2, 'too many'")
     book = json.loads((tmp_path/"t.ipynb").read_text())

@@ -115,6 +115,17 @@ def test_nobody_learns_what_is_left_out():
     assert not set.intersection(*(s for s, _ in met))
 
 
+def test_why_nothing_can_be_asked():
+    "Neutral clips there may be, and yet none with voice and face together."
+    c = world("new", speakers=2)
+    calm = (c.clips["emotion"] == "neutral").to_numpy()
+    speech, faces = np.where(calm[:, None], c.speech, np.nan), c.face_means()
+    bare = [f[None][:int(not k)] for f, k in zip(faces, calm)]
+    with pytest.raises(CmetError, match="no clip of S0, S1 has voice and face together"): questions(make_corpus(c.clips, speech, bare))
+    for some in c.select(calm), c.select(~calm):
+        with pytest.raises(CmetError, match="of S0, S1 nobody has voice and face together both neutral and with emotion"): questions(some)
+
+
 def test_an_answer_without_a_voice_earns_nothing():
     asked = questions(world("composed"))
     unit, names, mean = typical(asked)

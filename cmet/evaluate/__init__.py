@@ -11,6 +11,6 @@ from ..core import public
 __getattr__, __dir__, __all__ = public(__name__, {
     ".fidelity": "outside_psnr",
     ".judges": "JUDGES READ judge judge_table mean_blendshapes retrieval_table verdict wilson",
-    ".generalisation": "Questions answers league leave_speakers_out mark questions span_test summarise",
+    ".generalisation": "Questions answers check_folds league leave_speakers_out mark questions span_test summarise",
     "cmet.vectors.uncertainty": "in_span",
 })
