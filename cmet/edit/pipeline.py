@@ -37,7 +37,6 @@ from ..io.sound import read_audio
 from ..io.tensors import is_saved
 from .request import (Course, audible, change, check_named, check_pair, check_request, chosen_codec, chosen_voice,
                           synthetic, wanted_course, wanted_vector)
-from ..mappers.base import STRANGE
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-005
 LABEL = "edited face made by cmet"
@@ -201,7 +200,7 @@ class Request:
         self.gain = followed(to, self.encoder, self.mapper, self.wish) if self.follow else None
         self.lip = heard_lips(self.lips, self.codec)
         self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm, self.follow)
-        if (self.doubt or {}).get("unlike", 0) > getattr(self.mapper, "config", {}).get("strange", STRANGE) and synthetic(to):
+        if getattr(self.mapper, "config", {}).get("corpus") == "people" and synthetic(to):
             warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it")
         if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
             warn("this mapper was fitted without an ear: `cmet train` with --set ear=true makes one that says what it hears")

@@ -27,8 +27,8 @@ from ..io.pictures import filmstrip
 # %% ../../nbs/80_edit/60_previews.ipynb #60_previews-023
 SECONDS, MOMENTS, NARROW, WIDE = 5, 3, 256, 480  # how far it looks; pictures; pixels across, at least and at most
 
-def _moments(source, moving:bool, keys=()) -> dict:  # keys: seconds of a curve's; -> number of the frame -> uint8 [H, W, 3]
-    "Some frames of the beginning, or where a curve has its keys."
+def _moments(source, moving:bool, keys=()) -> dict:  # keys: seconds to look at; -> number of the frame -> uint8 [H, W, 3]
+    "Some frames of the beginning, or those at the keys."
     n = min(source.n_frames or 1 << 30, max(1, round(SECONDS*source.fps)))
     if len(keys): want = set(np.round(np.float64(keys)*float(source.fps)).clip(0, (source.n_frames or n) - 1).astype(int)[:MOST])
     else: want = set(np.linspace(0, n - 1, MOMENTS + 2)[1:-1].round().astype(int)) if moving else {0}
@@ -57,11 +57,17 @@ def _together(tracks) -> list:
     "Tracks of the moments as one, where they can be: its median is the face at rest, and it smiles where all do. Of a film with cuts, a mean of its faces."
     return [replace(tracks[0], points=np.concatenate([t.points for t in tracks]))] if isinstance(tracks[0], Track) else tracks
 
+def _keys(request, source):  # lasting as long as it will -> seconds
+    "Where a curve has its keys; of a picture that follows speech, the strongest moment of each third."
+    if isinstance(request.wish, Course): return request.wish.curve.times
+    if source.still is None or request.gain is None: return ()
+    gain = request.gain.along(source.n_frames, source.fps)
+    return [part[gain[part].argmax()]/float(source.fps) for part in np.array_split(np.arange(len(gain)), MOMENTS) if len(part)]
+
 def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment the unedited frame, then that of each strength; seconds; where the face is)
     "What a request does to a few frames."
     codec, (source, sound) = request.codec, request.lasting(source)
-    keys = request.wish.curve.times if isinstance(request.wish, Course) else ()
-    frames = _moments(source, source.still is None or request.follow, keys)
+    frames = _moments(source, source.still is None, _keys(request, source))
     tracks, at = [codec.track([f]) for f in frames.values()], np.array(list(frames))/float(source.fps)
     whole = _together(tracks)
     with warnings.catch_warnings():

@@ -99,7 +99,7 @@ def synthetic(
     files,  # of `speech_files`
 ) -> bool:
     "Is any of them speech that travels with the kit, or a copy of it? The name and the content say so."
-    own = [(f, builtin()/"speech"/f.name) for f in files]
+    own = [(f, builtin()/folder/f.name) for f in files for folder in ("speech", "")]  # the portrait speaks, too
     return any(kit.is_file() and filecmp.cmp(f, kit, shallow=False) for f, kit in own)
 
 # %% ../../nbs/80_edit/30_request.ipynb #30_request-011
@@ -110,7 +110,7 @@ def chosen_codec(
     "The face codec of a request."
     if face is None: return face_codec(codec)
     if isinstance(codec, str) and "which" in inspect.signature(codec_class(codec)).parameters: return face_codec(codec, which=face)
-    raise CmetError("--face is for the codec edtalk", "for others cut the face out first: cmet crop FILE --face left -o face.mp4")
+    raise CmetError("--face is for the codec edtalk", f"for others cut the face out first: cmet crop FILE --face {face} -o face.mp4")
 
 def shipped(name:str, corpus):  # -> Mapper or None
     "The mapper of that name that travels with the kit, if it was fitted to exactly this corpus."
