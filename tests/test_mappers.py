@@ -454,6 +454,19 @@ def test_an_ear_of_one_voice_is_refused_in_one_line():
     with pytest.raises(CmetError, match="voices of several people"): heard(x, ["anna"]*8, ["neutral", "happy"]*4)
 
 
+def test_a_training_says_how_many_clips_it_could_not_pair():
+    "Voices of some, faces of others, and both of one person."
+    from cmet.mappers.registry import prospects
+    g, rows = np.random.default_rng(0), [dict(speaker=s, emotion=e) for s in "ABC" for e in ("neutral", "happy") for _ in range(2)]
+    who = np.repeat(list("ABC"), 4)
+    speech, faces = np.where((who == "B")[:, None], np.nan, g.normal(size=(12, 4))), [g.normal(size=(int(s != "C"), 3)) for s in who]
+    said = lambda c, **more: prospects(mapper("ridge", **more).fit(c), c, "c")
+    mixed = make_corpus(rows, speech, faces, name="mixed")
+    assert said(mixed).startswith("fitted to 4 of 12 clips: those of 1 person with voice and face of the same emotions; `--set across=true`")
+    assert "fitted to" not in said(mixed, across=True) and "fitted to" not in said(mixed.select(who == "A"))
+    assert "fitted to" not in prospects(mapper("label").fit(mixed), mixed, "c")  # pairs nothing
+
+
 def test_a_training_says_which_edits_will_hardly_be_seen():
     from cmet.mappers.base import natural_gain, no_stronger
     from cmet.mappers.registry import faint, prospects

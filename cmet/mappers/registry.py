@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAPPERS', 'CARD', 'SHIPPED', 'RECIPE', 'FAINT', 'mapper', 'load_mapper', 'configured', 'made_from_people', 'faint',
-           'prospects', 'fit_to_file', 'AbsoluteSpeechMapper', 'ImageMapper', 'LabelMapper', 'Mapper', 'MemoryMapper',
-           'NeighbourMapper', 'ProcrustesMapper', 'RidgeMapper', 'TransformerMapper', 'save_mapper']
+           'unpaired', 'prospects', 'fit_to_file', 'AbsoluteSpeechMapper', 'ImageMapper', 'LabelMapper', 'Mapper',
+           'MemoryMapper', 'NeighbourMapper', 'ProcrustesMapper', 'RidgeMapper', 'TransformerMapper', 'save_mapper']
 
 # %% ../../nbs/70_mappers/50_registry.ipynb #50_registry-002
 import difflib
@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from ..core import CmetError, Registry
-from ..corpus.sampling import NOT_FELT
+from ..corpus.sampling import NOT_FELT, pair_table, pools
 from ..face.action_units import AUS
 from ..io.claims import claimed, clear
 from ..io.files import check_output, own_folder
 from ..io.seal import intact
 from ..io.limits import check_settings
 from ..io.settings import read_settings
-from .base import Mapper, save_mapper, true_changes
+from .base import Mapper, across_speakers, save_mapper, true_changes
 from .closed_form import AbsoluteSpeechMapper, ImageMapper, LabelMapper, NeighbourMapper, ProcrustesMapper, RidgeMapper
 from .ear import fit_ear
 from .neural import MemoryMapper, TransformerMapper
@@ -123,6 +123,16 @@ def faint(corpus) -> list:  # of emotions
     if corpus.face.shape[1] != len(AUS): return []
     return [e for e, d in true_changes(corpus).items() if e not in NOT_FELT and np.abs(d).max() < FAINT]
 
+def unpaired(made:Mapper, corpus) -> str:  # "" where every clip is
+    "How much of a corpus a mapper could not learn from, since voice and face are paired inside a person."
+    if "across" not in made.config or made.config.get("ear"): return ""  # an ear learns from every voice
+    speech, face = pools(corpus, "speech"), pools(corpus, "face")
+    if across_speakers(speech, face, made.config["across"]): return ""
+    used = {speech.keys[k] for k in pair_table(speech, face)[:, 0]}
+    n, people = sum(map(used.__contains__, zip(corpus.clips["speaker"], corpus.clips["emotion"]))), len({s for s, _ in used})
+    return (f"fitted to {n} of {len(corpus)} clips: those of {people} {'person' if people == 1 else 'people'} with voice and face of the same emotions; "
+            "`--set across=true` pairs every voice with every face\n")*(n < len(corpus))
+
 def prospects(
     made:Mapper, corpus,  # fitted, and what to
     name:str,  # the corpus, as the user says it
@@ -134,7 +144,7 @@ def prospects(
     known = made.tried + ", on voices that settings of the ear were chosen by"*bool(made.tried and name in RECIPE)
     weak = faint(corpus)
     seen = f"its edits to {', '.join(weak)} will hardly be seen: in this corpus no muscle moves by {FAINT:g} of five for them\n"*bool(weak)
-    return f"{known}\n"*bool(known) + seen + f"how right its faces are for people it has not met, nobody knows yet: {how}"
+    return unpaired(made, corpus) + f"{known}\n"*bool(known) + seen + f"how right its faces are for people it has not met, nobody knows yet: {how}"
 
 def fit_to_file(
     out,  # the .safetensors to write
