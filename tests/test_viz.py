@@ -52,6 +52,21 @@ def test_filmstrip_is_saved_as_shown(tmp_path):
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path/"strip.png")), np.asarray(image))
 
 
+def test_a_long_title_takes_another_line():
+    "It shrank to letters half as large as those below it."
+    from cmet.io.pictures import in_lines, width_of
+    title = "heard disgusted 22%, neutral 20%, sad 18% (whisper, of 3 clips, against a guessed neutral)"
+    lines = in_lines(title, 300, 14)
+    assert lines.count("\n") > 1 and width_of(lines, 14) <= 300 and lines.replace("\n", " ") == title
+    assert in_lines("short", 300, 14) == "short" and in_lines("wordwithoutend "*2, 10, 14) == "wordwithoutend\nwordwithoutend"
+    short, long = (np.asarray(figures.filmstrip([[frame(0, 200, 200)]*2], (), ["a", "b"], t)) for t in ("short", title))
+    assert long.shape[1] == short.shape[1] and len(long) > len(short) + 20
+    extra = len(long) - len(short)
+    np.testing.assert_array_equal(long[-240:], short[-240:], "below the title all is as it was")
+    ink = np.flatnonzero((long[:extra + 32] < 128).any((1, 2)))
+    assert ink[0] > 2 and ink[-1] < extra + 32
+
+
 def test_filmstrip_without_frames():
     with pytest.raises(CmetError, match="without frames"): figures.filmstrip([[None]])
 
