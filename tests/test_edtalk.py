@@ -409,7 +409,7 @@ def test_two_faces_need_a_choice(tiny):
     from skimage.data import astronaut
     half = astronaut()[:256, 96:352]
     pair = np.concatenate([half, half[:, ::-1]], 1)[None].repeat(2, 0)
-    with pytest.raises(CmetError, match="2 faces"): EDTalkCodec(tiny, device="cpu").track(pair)
+    with pytest.raises(CmetError, match="2 faces: say which"): EDTalkCodec(tiny, device="cpu").track(pair)
     left, right = (EDTalkCodec(tiny, device="cpu", which=side) for side in ("left", "right"))
     assert left.track(pair).window.x < 128 < right.track(pair).window.x
     out = left.edit(pair, np.ones((2, 10)))

@@ -124,7 +124,41 @@ def test_a_face_too_small_for_the_preview_is_looked_for_in_the_picture_itself(tm
     assert clip.box and clip.box[2] < 400 and max(clip.frames[0].shape) <= 512 and clip.track.found.all()
     wide[400:400 + face.shape[0], 2200:2200 + face.shape[1]] = face[:, ::-1]
     Image.fromarray(wide).save(tmp_path/"two.png")
-    with pytest.raises(CmetError, match="two faces"): open_clip(tmp_path/"two.png", face_codec("mesh"))
+    with pytest.raises(CmetError, match="two faces") as told: open_clip(tmp_path/"two.png", face_codec("mesh"))
+    assert "frame" not in str(told.value) and "use one that shows a single face" in told.value.remedy, "for a page, which runs no commands"
+
+
+def test_what_went_wrong_goes_with_the_next_thing_that_is_done(tmp_path, monkeypatch):
+    "It stayed beside the picture that was made after it."
+    e = Explorer(folder=tmp_path).wait()
+    bad = lambda: e.voices.upload.got([("text.wav", b"no sound")]) or e.wait().line.value
+    assert "text.wav" in bad() and 'role="alert"' in e.line.value
+    e.output.buttons["png"].click()
+    e.saver.work.join()
+    assert e.line.value == "" and "Saved" in e.output.line.value
+    for do in (lambda: e.presets.save.click(), lambda: setattr(e.settings.strength, "value", .5), lambda: setattr(e.emotions.box, "value", "happi")):
+        assert "text.wav" in bad()
+        do()
+        assert e.wait().line.value == ""
+    def full(*_): raise CmetError("no space left", "make room")
+    monkeypatch.setattr("cmet.explorer.app.make", full)
+    e.output.buttons["png"].click()
+    e.saver.work.join()
+    assert "no space left: make room" in e.line.value and e.output.line.value == ""
+    e.put(strength=1.)
+    assert e.wait().line.value == ""
+    e.settings.upload.lost("no camera")
+    assert "no camera" in e.line.value
+    e.live.put(e.state)
+    assert "no camera" in e.wait().line.value, "a picture that came is nothing that was done"
+    e.live.close()
+
+
+def test_a_doubt_is_a_note_and_no_error(tmp_path):
+    "What speaks against a vector had the look and the role of a fault."
+    e = Explorer(folder=tmp_path, strength=-1.).wait()
+    assert f"<b>Note:</b> {BELOW}" in e.words.value and "alert" not in e.words.value and "cmet-bad" not in e.words.value
+    e.live.close()
 
 
 def test_a_strength_below_zero_says_what_the_command_says(tmp_path):

@@ -53,7 +53,8 @@ def pick(
     "The face that is meant."
     if which not in (None, *CHOICES): raise CmetError(f"unknown face '{which}'", f"use {', '.join(CHOICES)}")
     if len(boxes) > 1 and which is None:
-        raise CmetError(f"there are {len(boxes)} faces in frame {frame}", f"say which: {', '.join(CHOICES)} (in the picture)")
+        where = f" in frame {frame}"*(frame > 0)  # a picture has no frames
+        raise CmetError(f"there are {len(boxes)} faces{where}", f"say which: {', '.join(CHOICES)} (in the picture)")
     return max(boxes, key=CHOICES[which or "largest"]) if boxes else None
 
 def face_boxes(

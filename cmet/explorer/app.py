@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REST', 'LATEST', 'known', 'against', 'certainty', 'fact', 'words', 'said', 'Saver', 'tidy', 'Explorer', 'files_of',
-           'read_lines', 'typed', 'weigh', 'bring_voice', 'drop_voice', 'bring_face', 'keep_preset', 'connect',
+           'read_lines', 'typed', 'weigh', 'bring_voice', 'drop_voice', 'bring_face', 'keep_preset', 'press', 'connect',
            'layout']
 
 # %% ../../nbs/95_explorer/60_app.ipynb #60_app-002
@@ -68,12 +68,12 @@ def fact(name:str, text:str) -> str: return f'<div class="cmet-fact"><b>{name}:<
 
 def words(view:View) -> str:
     "A vector in words, as HTML."
-    more = "".join(fact("Note", text) for text in view.notes())
-    if view.vector is None: return note("Move a slider, or type an expression.") + more
+    noted = lambda notes: "".join(fact("Note", text) for text in notes)
+    if view.vector is None: return note("Move a slider, or type an expression.") + noted(view.notes())
     v, corpus, change = view.vector, view.voice.corpus, both_sides(view.change, view.clip.face.shape[1])[view.frame]
     facts = {"Voice": describe(v, corpus, known(view)), **certainty(view)}
     if len(change) == len(AUS): facts["Face"] = describe(Vector(change, "face"), corpus, least=.25)
-    return "".join(fact(*row) for row in facts.items()) + more + "".join(note(text, bad=True) for text in [*against(view), *[BELOW]*(view.wish.strength < 0)])
+    return "".join(fact(*row) for row in facts.items()) + noted([*view.notes(), *against(view), *[BELOW]*(view.wish.strength < 0)])
 
 # %% ../../nbs/95_explorer/60_app.ipynb #60_app-008
 def said(error:Exception) -> str:
@@ -82,8 +82,8 @@ def said(error:Exception) -> str:
 
 class Saver:
     "Makes files of what is shown, one at a time, in a thread of its own."
-    def __init__(self, output, folder):  # output: an `Output`; folder: where files go
-        self.output, self.folder, self.work, self.bar = output, folder, None, None
+    def __init__(self, output, folder, lost):  # output: an `Output`; folder: where files go; lost: is told what went wrong
+        self.output, self.folder, self.lost, self.work, self.bar = output, folder, lost, None, None
         output.stop = self.cancel
 
     def save(self, kind:str, view) -> None:  # "png", "mp4" and so on; view: a `View`, or None
@@ -103,7 +103,7 @@ class Saver:
                 self.bar = make(path, view, self.output.progress)
                 self.output.made(self.bar.run())
         except Cancelled: self.output.line.value = note("cancelled; nothing was written")
-        except Exception as e: self.output.line.value = note(said(e), bad=True)
+        except Exception as e: self.lost(said(e))
         self.output.busy(False)
 
 # %% ../../nbs/95_explorer/60_app.ipynb #60_app-009
@@ -132,7 +132,7 @@ class Explorer:
         self.state = Wish(tuple(weights.items()), strength, 20, str(source), mapper, codec)
         self.emotions, self.settings, self.presets, self.parts = (kind(self.lock) for kind in (Emotions, Settings, Presets, Parts))
         self.voices, self.faces, self.bars, self.map, self.output = Voices(), Faces(), Bars(), Map(), Output()
-        self.saver, self.kept = Saver(self.output, folder), Path(folder)/"presets.txt"
+        self.saver, self.kept = Saver(self.output, folder, self.say), Path(folder)/"presets.txt"
         self.live = Latest(self._look, self._show, lambda error: self._mend(self.state, error))
         connect(self)
         self.widget = layout(self)
@@ -141,10 +141,16 @@ class Explorer:
     def put(self, hand=False, **change) -> None:  # fields of `Wish`; hand: of a slider, whose user waits for the picture
         "Wish for something else: all controls show it at once, or where a hand waits after the picture, with the words."
         with self.lock:
-            self.state, self.trouble = tidy(replace(self.state, **change), self.names), ""
+            self.state = tidy(replace(self.state, **change), self.names)
+            self.say()
             self.emotions.held = dict(self.state.weights)
             self.live.put(self.state)
             if not hand: self._controls()
+
+    def say(self, trouble="") -> None:
+        "What went wrong; it goes with the next thing that is done."
+        self.trouble = trouble
+        tell(self.line, trouble, bad=True)
 
     def wait(self, seconds:float=60.):
         "Return when what is shown is up to date."
@@ -198,7 +204,6 @@ class Explorer:
     def _mend(self, wish, error):
         "Undo what could not be."
         with self.lock:
-            self.trouble = said(error).replace(f"{self.uploads.folder}/", "")
             good = self.view.wish if self.view else wish
             bad = {f.name: getattr(good, f.name) for f in fields(Wish) if getattr(wish, f.name) != getattr(good, f.name)
                    and getattr(self.state, f.name) == getattr(wish, f.name)}
@@ -208,7 +213,7 @@ class Explorer:
                 self.uploads.forget(files_of(wish) - files_of(self.state) - files_of(good))
                 self.live.put(self.state)
             self._controls()
-            tell(self.line, self.trouble, bad=True)
+            self.say(said(error).replace(f"{self.uploads.folder}/", ""))
 
 # %% ../../nbs/95_explorer/60_app.ipynb #60_app-020
 def files_of(wish:Wish) -> set:  # of paths as text
@@ -226,6 +231,7 @@ def typed(e:Explorer, text:str) -> None:
     own = [n for n, _ in e.state.voices]
     try: told = read_preset(text, e.names, own) if text.strip() else {"weights": {}}
     except CmetError as error:
+        e.say()
         e.emotions.refuse(str(error))
         e.presets.show(e.presets.now, read_lines(e.kept))  # one that was chosen in vain is not the present one
     else: e.put(**told | {"weights": tuple(told["weights"].items())})
@@ -252,7 +258,11 @@ def keep_preset(e:Explorer, line:str) -> None:
             lines = list(dict.fromkeys([*read_lines(e.kept), line]))
             with atomic(e.kept) as new: new.write_text("\n".join(lines) + "\n", encoding="utf-8")
             e.put()
-    except (CmetError, OSError) as error: tell(e.line, str(error), bad=True)
+    except (CmetError, OSError) as error: e.say(str(error))
+
+def press(e:Explorer, kind:str) -> None:  # of `KINDS`
+    e.say()
+    e.saver.save(kind, e.view)
 
 def connect(e:Explorer) -> None:
     "Tie what widgets ask for to the state."
@@ -264,8 +274,8 @@ def connect(e:Explorer) -> None:
     e.settings.upload.got = lambda files: bring_face(e, files)
     e.voices.upload.got = lambda files: bring_voice(e, Path(files[0][0]).stem, e.uploads.keep(files))
     e.voices.chosen = lambda name, files: bring_voice(e, name, files)
-    for part in (e.settings, e.voices): part.upload.lost = lambda text: tell(e.line, text, bad=True)
-    e.output.pressed = lambda kind: e.saver.save(kind, e.view)
+    for part in (e.settings, e.voices): part.upload.lost = e.say
+    e.output.pressed = lambda kind: press(e, kind)
 
 # %% ../../nbs/95_explorer/60_app.ipynb #60_app-011
 def layout(e:Explorer) -> w.Widget:

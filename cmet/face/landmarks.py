@@ -171,7 +171,9 @@ class Follower:
 TURNED = {2: "the face is upside down: it is edited so, but turn the video if that is not meant",
           **dict.fromkeys((1, 3), "the face lies on its side: it is edited so, but turn the video if that is not meant")}
 
-def two_faces(i): return CmetError(f"there are two faces in frame {i}", "cut one out: cmet crop FILE --face largest -o face.mp4")
+def two_faces(i):
+    where = f" in frame {i}"*(i > 0)  # a picture has no frames
+    return CmetError(f"there are two faces{where}", "use one that shows a single face, or cut one out: cmet crop FILE --face largest -o face.mp4")
 
 def left_alone(i:int, sizes, frames:int) -> str:  # sizes: of the other faces, as parts of the one that is followed
     "Who is edited where several are to be seen."
