@@ -231,7 +231,7 @@ def draw_confusion(
     fig = Figure(figsize=(1.2 + 3.6*wide, 1.7 + .36*tall), dpi=144, layout="constrained")
     axes = np.atleast_1d(fig.subplots(1, wide, sharey=True))
     for ax, (name, counts) in zip(axes, matrices.items()): _panel(ax, name, counts)
-    axes[0].set_ylabel("aim"); fig.suptitle(f"{title} (right: in a coloured frame)", fontsize=11)
+    axes[0].set_ylabel("aim"); fig.suptitle(title + " \n"[wide == 1] + "(right: in a coloured frame)", fontsize=11)
     return fig
 
 # %% ../../nbs/85_evaluate/60_report.ipynb #60_report-024
