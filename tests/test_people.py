@@ -319,7 +319,7 @@ def test_neutral_speech_hardly_moves_the_face(shipped):
         assert size(asked(k)) == pytest.approx(share*size(asked(k).values), rel=1e-3), "an array is a direction, and no voice"
         assert shipped.ear.belief(-asked(k)) == pytest.approx(share), "taken off in proportion, too"
     told = listened(shipped, asked(.05), rest)["cautions"]
-    assert any("so the face changes little, towards" in text for text in told), told
+    assert any(f"is shown at {beliefs[0]:.0%} of its strength" in text for text in told), told
 
 
 def test_the_explorer_reads_sums_as_the_command_does(shipped):

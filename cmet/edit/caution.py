@@ -80,7 +80,7 @@ def _by_name(ranked, less=None, added:int=1) -> list:  # added: how many emotion
     (first, p), (second, q) = ranked[:2]
     if first == "contempt": return ["contempt hardly exists in speech, so its voice says little: read the face as a textbook's"]
     if less: return [f"these voices sound {first} ({p:.0%}); {LESS.format(less)}let what is to be added weigh more than what is taken off"]
-    if first == "neutral": return [f"these voices sound neutral ({p:.0%}), so the face changes little, towards {second} ({q:.0%})"]
+    if first == "neutral": return [f"these voices sound neutral ({p:.0%}), so {second} ({q:.0%}) is shown at {q/p:.0%} of its strength"]
     return [f"no single emotion: these voices sound {first} ({p:.0%}) or {second} ({q:.0%})"] if p < SURE/added else []
 
 def _by_sound(ranked, n, more, far, strange, less=None, moods="", swapped=False) -> list:  # more: what would help; swapped: has --from the mood?
@@ -92,7 +92,7 @@ def _by_sound(ranked, n, more, far, strange, less=None, moods="", swapped=False)
     if far > strange: out.append(f"the sound is unlike the voices this mapper knows ({far:.2f} where more than {strange:.2f} is much): if it is music, noise, a synthesiser "
                                  "or several people at once, give clean speech of one person")
     if less: out.append(f"the speech sounds {first} ({p:.0%}); {LESS.format(less)}{remedy}")
-    elif first == "neutral": out.append(f"the speech sounds neutral ({p:.0%}), so the face changes little, towards {second} ({q:.0%}): {remedy}")
+    elif first == "neutral": out.append(f"the speech sounds neutral ({p:.0%}), so {second} ({q:.0%}) is shown at {q/p:.0%} of its strength: {remedy}")
     elif p < SURE: out.append(f"no clear emotion: {first} ({p:.0%}) or {second} ({q:.0%}): {remedy}")
     if first == "contempt" and p >= SURE: out.append(f"contempt can hardly be heard and is often mistaken for something else: {remedy}")
     return out
