@@ -62,8 +62,8 @@ def runs(
 FOUND = {  # kind -> (is it a fault?, what it means, and what to do)
     "unreadable": (True, "encoding sets it aside: copy it again"),
     "no speech": (True, "encoding leaves it out: record it again"),
-    "no sound": (True, "seen and not heard: add its sound"),
-    "no picture": (True, "heard and not seen: add its picture"),
+    "no sound": (False, "seen and not heard, so read for its face alone: add its sound, if it should have one"),
+    "no picture": (False, "heard and not seen, so its voice alone is read: add its picture, if it should have one"),
     "duration": (True, "one of them is cut, or of another take: replace it"),
     "doubled": (True, "one of them is read: remove the other"),
     "same content": (True, "one of them has a wrong name: replace it"),
