@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['IN_PYTHON', 'BASIC', 'EMOTIONS', 'EXTENDED', 'ALIASES', 'visible', 'CmetError', 'CmetWarning', 'warn', 'own_notes',
            'canonical', 'rng', 'device', 'fast_bf16', 'tiled_bf16', 'data_folder', 'builtin', 'find_data', 'data_set',
-           'cache_dir', 'silent', 'sha256', 'public', 'plugins', 'Registry']
+           'cache_dir', 'silent', 'sha256', 'explained', 'public', 'plugins', 'Registry']
 
 # %% ../nbs/00_core.ipynb #00_core-002
 import difflib
@@ -192,6 +192,24 @@ def sha256(
     return digest.hexdigest()
 
 # %% ../nbs/00_core.ipynb #00_core-public
+def explained(
+    made,  # a function, or a class; anything else stays as it is
+):  # the same
+    "Write what stands beside the arguments into the docstring."
+    import inspect
+    if not (inspect.isfunction(made) or inspect.isclass(made)) or "\n\n" in (made.__doc__ or "\n\n"): return made
+    fields = "__dataclass_fields__" in vars(made)  # they stand in the body of the class
+    try: lines = inspect.getsource(made.__init__ if inspect.isclass(made) and not fields else made)
+    except (OSError, TypeError): return made  # typed at a prompt
+    told = []
+    for line in lines.splitlines():
+        code, _, said = line.strip().partition("  # ")
+        code = re.sub(r"^\)|[:,]$", "", code).strip()
+        if said: told.append(f"    {code}: {said}" if not code.startswith("def ") else f"    {said}")
+        if line.split("  #")[0].endswith(":") and not code.startswith(("class ", "@")): break  # the end of the header, or the first method
+    if told: made.__doc__ = "\n".join([made.__doc__, "", *told])
+    return made
+
 def public(
     package:str,  # `__name__` of a package
     names:dict,  # its module (".vector"), or another's ("cmet.align") -> names, with spaces between
@@ -200,7 +218,7 @@ def public(
     home = {name: module for module, several in names.items() for name in several.split()}
     def get(name):
         from importlib import import_module
-        if name in home: return getattr(import_module(home[name], package), name)
+        if name in home: return explained(getattr(import_module(home[name], package), name))
         raise AttributeError(f"module '{package}' has no attribute '{name}'")
     return get, lambda: sorted(home), sorted(home)
 
