@@ -24,7 +24,7 @@ from .map import Map
 from .panels import Output, Page, Parts, Presets, Settings, Voices, code
 from .preview import PORTRAIT, Scene, View, Wish
 from .upload import Uploads, example_faces
-from .voices import balanced, preset, read_preset, read_weights, spell, voice_name
+from .voices import balanced, one_thread, preset, read_preset, read_weights, spell, voice_name
 from .widgets import STYLE, Bars, Emotions, Faces, heading, note, tell
 from .worker import Latest
 from ..face.action_units import AUS
@@ -173,7 +173,8 @@ class Explorer:
 
     def _look(self, wish):
         try:
-            for view in self.scene.look(wish): yield wish, view
+            with one_thread():
+                for view in self.scene.look(wish): yield wish, view
             if self.live.rest(REST) or time.monotonic() > self.due: self._tell(self.view)
         except Exception as e: yield wish, e
 
@@ -220,8 +221,7 @@ def files_of(wish:Wish) -> set:  # of paths as text
     "Files that a wish names."
     return {wish.source, *(f for _, files in wish.voices for f in files)}
 
-def read_lines(path) -> list:  # of text; empty where there is no such file
-    "Lines of a small file."
+def read_lines(path) -> list:  # of text, of a small file; empty where there is none
     try: return [line.strip() for line in Path(path).read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError): return []
 

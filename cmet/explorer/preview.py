@@ -199,10 +199,11 @@ class Scene:
         return self.keep(mapper, lambda: open_voice(mapper, self.corpus), f"preparing the {mapper} mapper …")
 
     def answer(self, wish, voice, clip, vector) -> np.ndarray:  # float32 [T, D], at strength 1
-        "By how much the face is to change; a strength, a region or another moment asks the mapper nothing new."
-        asked = wish.mapper, wish.weights, wish.voices
-        if self.last[0] != asked or self.last[1] is not clip: self.last = asked, clip, voice.change(vector, clip.face)
-        return self.last[2]
+        "By how much the face is to change; a strength, a region, another moment, or more of the same asks the mapper nothing new."
+        size = vector.weight if vector is not None and getattr(voice.mapper, "ear", None) else 1.  # an ear hears the mix, whatever its size
+        asked = wish.mapper, tuple((n, round(k/size, 9)) for n, k in wish.weights), wish.voices
+        if self.last[0] != asked or self.last[1] is not clip: self.last = asked, clip, voice.change(vector, clip.face)/size
+        return size*self.last[2]
 
     def look(self, wish:Wish):  # yields `View`s, the last one is fine; `CmetError` for what cannot be
         "What a wish looks like."
