@@ -75,7 +75,7 @@ def edit_arguments(p):
     add("--to", nargs="+", metavar="SPEECH", help="speech with the wanted emotion: files or folders; one voice and mood in each")
     add("--from", dest="frm", nargs="+", metavar="SPEECH",
         help="neutral speech of the same voice (default: how it would sound at rest is guessed)")
-    add("--vector", metavar="EXPR", help='instead of --to: emotions by name, "happy - 0.5*sad"')
+    add("--vector", metavar="EXPR", help='instead of --to: emotions by name, "happy - 0.5*sad"; or with it: "voice + 0.5*sad"')
     add("--curve", metavar="CURVE", help='or emotion over time: "0 neutral -> 1.2 happy 0.8 -> 3 neutral"')
     add("--strength", default=1.0, type=strength, nargs="+", metavar="S",
         help="how much of it: 1 is natural, 0 none (default 1); several: side by side in one video")
@@ -214,7 +214,7 @@ def evaluate_arguments(p):
     add = p.add_argument
     add("folder", metavar="FOLDER", help="edited videos: with clips.csv, a .json beside each, or names like anna_happy.mp4")
     add("-o", "--out", metavar="DIR", help="folder for the tables (default: FOLDER-eval-PROTOCOL)")
-    add("--source", metavar="DIR", help="the unedited video, or the folder of them, if nothing else says so")
+    add("--source", metavar="DIR", help="the unedited video or picture, or the folder of them, if nothing else says so")
     add("--protocol", default="kit", metavar="P", help="kit or paper (default kit)")
     add("--also", nargs="+", metavar="M", choices=("blendshapes", "identity", "fid", "fvd", "sync"),
         help="measures that must be there: blendshapes identity fid fvd sync (default: those whose weights are here)")

@@ -168,7 +168,7 @@ def test_wrong_arguments_are_one_line(argv, capsys):
     ("edit -i a.mp4 -o b.mp4", "'-i' is not understood: VIDEO stands first, without an option"),
     ("edit --input=a.mp4 -o b.mp4", "'--input=a.mp4' is not understood: VIDEO stands first, without an option"),
     ("edit a.mp4 --output b.mp4", "'--output' is not understood: use --out"),
-    ("edit a.mp4 -o b.mp4 --vector -happy", "--vector has no value: give one; where it begins with -, write --vector=-X"),
+    ("edit a.mp4 --vector -o b.mp4", "--vector has no value: give one; where it begins with -, write --vector=-X"),
     ("edit a.mp4", "no -o/--out given: see `cmet edit --help`"),
     ("crop a.mp4 -o b.mp4 --face up", "unknown --face 'up': use 'largest', 'left', 'right'")])
 def test_wrong_arguments_have_a_remedy(argv, said, capsys):

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import warm
 
+from cmet.cli import main
 from cmet.core import BASIC, CmetError, builtin, find_data
 from cmet.corpus.actors import PROTOTYPES
 from cmet.corpus.datasets import emodb
 from cmet.corpus.people import SOURCES, variation
 from cmet.edit.caution import in_words, listened, recorded
 from cmet.edit.pipeline import Request, doubted, edit_video
-from cmet.edit.request import PEOPLE, chosen_voice, fitted_mapper, hearing, wanted_vector
+from cmet.edit.request import PEOPLE, chosen_voice, fitted_mapper, hearing, mixed, wanted_vector
 from cmet.explorer.voices import Heard, open_voice
 from cmet.face.action_units import AUS
 from cmet.io.media import read_audio, write_audio
@@ -141,6 +142,17 @@ def test_doubt_is_kept_beside_the_edit(tmp_path):
     again = edit_video(builtin("portrait.mp4"), tmp_path/"2.mp4", to=builtin(CLIP), strength=2, progress=False)
     twice = json.loads(again.with_suffix(".json").read_text())["codec"]["mean_change"]
     assert np.allclose(twice, 2*np.array(story["codec"]["mean_change"]), atol=2e-3)
+
+
+def test_speech_is_mixed_with_names_by_the_command(tmp_path, capsys):
+    say = ["edit", str(builtin("portrait.mp4")), "--to", str(builtin(CLIP)), "-o", str(tmp_path/"o.mp4"), "--vector"]
+    assert main([*say, "0.5*voice + sad", "--preview"]) == 0 and "; shown is 0.5*voice + sad" in capsys.readouterr().out
+    assert main([*say, "2*voice", "--preview", "--force"]) == 0
+    assert main([*say, "happy"]) == 2 and 'call the speech of --to "voice" in the expression: --vector "voice + happy"' in capsys.readouterr().err
+    assert main([*say, "voice + nonsense"]) == 2 and "unknown emotion 'nonsense'" in capsys.readouterr().err
+    assert main([say[0], say[1], "-o", say[5], "--vector", "voice"]) == 2 and "no speech is given: give it with --to" in capsys.readouterr().err
+    studio = Request([builtin(CLIP)], None, "voice + 0.5*sad", mapper="studio").choose().listen()
+    assert studio.wish.weights == {"voice": 1., "sad": .5} and studio.doubt["says"].endswith("; shown is voice + 0.5*sad")
 
 
 def test_speech_that_travels_with_the_kit_is_told_to_be_a_synthesisers(tmp_path):
@@ -348,9 +360,12 @@ def test_the_explorer_reads_sums_as_the_command_does(shipped):
     rest = shipped.neutral + np.random.default_rng(0).normal(size=(3, len(shipped.neutral)))*.1  # somebody's, who is not the bank's
     to = Pool("mine", np.float32(rest + direction(voice.corpus, "happy").values))
     own = {"mine": Heard(speech_vector(to, Pool("guessed neutral", np.float32(rest)), shipped.encoder, voice.corpus), None, "")}
-    mixed, alone = voice.vector({"mine": .5, "sad": 1.}, own), own["mine"].vector
-    assert np.allclose(mixed.values, .5*alone.values + direction(voice.corpus, "sad").values, atol=1e-3)
-    assert sorted(mixed.weights.items()) == [("mine", .5), ("sad", 1.)] and np.allclose(dict(zip(mixed.weights, mixed.parts))["mine"][1], alone.values, atol=1e-3)
+    combined, alone = voice.vector({"mine": .5, "sad": 1.}, own), own["mine"].vector
+    assert np.allclose(combined.values, .5*alone.values + direction(voice.corpus, "sad").values, atol=1e-3)
+    assert sorted(combined.weights.items()) == [("mine", .5), ("sad", 1.)] and np.allclose(dict(zip(combined.weights, combined.parts))["mine"][1], alone.values, atol=1e-3)
+    said = mixed(own["mine"].vector, "0.5*voice + sad", voice.corpus)  # of the command: --to mine.wav --vector "0.5*voice + sad"
+    assert np.allclose(voice.change(combined, REST), shipped.predict(said, REST), atol=1e-4) and said.weights == {"voice": .5, "sad": 1.}
+    assert np.allclose(shipped.predict(mixed(own["mine"].vector, "2*voice", voice.corpus), REST), 2*shipped.predict(alone, REST), atol=1e-4)
     assert voice.vector({"mine": 1.}, own).terms[0][1].values is alone.terms[0][1].values, "alone it is the recording itself"
 
 

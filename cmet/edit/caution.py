@@ -73,7 +73,7 @@ def shown_of(mapper, v) -> str:  # "happy", or "happy and surprised"
     names = sorted((e for e, x in added.items() if x >= max(added.values())/2), key=added.get, reverse=True)
     return " and ".join([", ".join(names[:-1]), *names[-1:]][not names[1:]:])
 
-LESS = "what is shown is less {}, and a face at rest has none: "
+LESS = "what is shown is less {}, of which a face at rest has none (one that shows it loses it): "
 
 def _foreign(mapper, v, ranked) -> list:
     "Its bank also has voices of moods that it has no faces for; the face is then another emotion's."

@@ -35,6 +35,7 @@ from ..io.pictures import in_a_row
 from ..io.progress import bar_of
 from ..io.sound import read_audio
 from ..io.tensors import is_saved
+from ..vectors.grammar import written
 from .request import (Course, audible, change, check_named, check_pair, check_request, chosen_codec, chosen_voice,
                           synthetic, wanted_course, wanted_vector)
 
@@ -83,16 +84,19 @@ def doubted(
     mapper, wish, encoder, strength:float,
     to=(), frm=(),  # files
     alone:bool=False,  # is it one recording that is followed?
+    spoken=None,  # the Vector of the speech itself, where the wish mixes it with names
 ) -> dict|None:
     "What a request sounds like, with a warning for each caution."
     ear = bool(getattr(mapper, "ear", None))
     if isinstance(wish, Course) or not (ear or to): return None
-    heard, given = (next(p for k, p in wish.terms if k*side > 0).values if files else None for side, files in ((1, to), (-1, frm)))
-    doubt = listened(mapper, wish, heard, not frm, given, alone=alone) if ear else unheard(len(heard), bool(frm))
+    own = wish if spoken is None else spoken
+    heard, given = (next(p for k, p in own.terms if k*side > 0).values if files else None for side, files in ((1, to), (-1, frm)))
+    doubt = listened(mapper, own, heard, not frm, given, alone=alone) if ear else unheard(len(heard), bool(frm))
     if ear: doubt["cautions"] += recorded(mapper.ear, encoder, to, frm)
+    if ear and spoken is not None: doubt["cautions"] += listened(mapper, wish)["cautions"]
     if np.min(strength) < 0: doubt["cautions"].append(BELOW)
     for text in doubt["cautions"]: warn(text)
-    return doubt | {"says": in_words(doubt, encoder.name, strength)}
+    return doubt | {"says": in_words(doubt, encoder.name, strength) + ("" if spoken is None else f"; shown is {written(wish.weights)}")}
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-008
 def counted(frames, bar, text):
@@ -194,12 +198,13 @@ class Request:
         "Hear the speech; every doubt becomes a warning."
         for k, given in zip(("to", "frm"), self.voice[3:]): self.files[k] = self.files[k] and audible(self.encoder, self.files[k], given)
         (vector, curve), (to, frm) = self.words, (self.files[k] for k in ("to", "frm"))
-        self.wish = wanted_course(curve, self.corpus) if curve is not None else \
-            wanted_vector(self.mapper, self.corpus, self.encoder, to, frm, vector)
+        wanted = lambda words: wanted_vector(self.mapper, self.corpus, self.encoder, to, frm, words)
+        self.wish = wanted_course(curve, self.corpus) if curve is not None else wanted(vector)
+        spoken = wanted(None) if to and vector is not None else None  # heard already: an encoder keeps what it has heard
         check_pair(self.mapper, self.codec, self.wish)
-        self.gain = followed(to, self.encoder, self.mapper, self.wish) if self.follow else None
+        self.gain = followed(to, self.encoder, self.mapper, self.wish if spoken is None else spoken) if self.follow else None
         self.lip = heard_lips(self.lips, self.codec)
-        self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm, self.follow)
+        self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm, self.follow, spoken)
         if getattr(self.mapper, "config", {}).get("corpus") == "people" and synthetic(to):
             warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it")
         if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
@@ -256,7 +261,7 @@ def edit_video(
     video,  # path of a talking face, or of a still image
     out,  # the mp4 to write; a JSON beside it says what made it
     to=None, frm=None,  # speech with the wanted emotion; with the present one (else the corpus' neutral)
-    vector:str|None=None,  # instead of `to`: an expression, "happy - neutral + 0.5*sad"
+    vector:str|None=None,  # instead of `to`: an expression, "happy - neutral + 0.5*sad"; with `to` that speech is "voice" in it
     curve:str|None=None,  # or one that changes over time: "0 neutral -> 1.2 happy 0.8 -> 3 neutral"
     mapper="auto", codec="mesh", encoder="auto",  # names or objects; "auto": the best that hears here, and its mapper
     strength:float|list=1.0,  # 0 changes nothing, 1 is as strong as people are; several: side by side

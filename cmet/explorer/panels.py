@@ -20,6 +20,7 @@ from .upload import Gallery, Upload, example_voices, thumb
 from .voices import spell
 from .widgets import LEFT, PLAIN, STEP, WIDE, Choice, Moment, Number, Quiet, note, turn_to
 from ..core import builtin
+from ..edit.request import OWN
 from ..face.codecs import CODECS
 from ..face.regions import MOST_OF, PARTS, SIDES, told_regions
 from ..mappers.registry import MAPPERS
@@ -182,15 +183,16 @@ def link(path) -> str:
 def code(wish:Wish, name:str, corpus=None) -> str:
     "Three lines of Python that make the video of a wish."
     used, own = {n: k for n, k in wish.weights if k}, dict(wish.voices)
-    heard, one = set(used) & set(own), len(used) == 1 and next(iter(used)) in own
+    heard, one = [n for n in used if n in own], len(used) == 1 and next(iter(used)) in own
     given = "" if corpus is None else repr(corpus) if isinstance(corpus, str) else "corpus"
-    if heard and not one:  # what `edit_video` has no word for
+    if len(heard) > 1:  # what `edit_video` has no word for
         kept = vars(wish) | {"weights": tuple(used.items())}
         kept = ", ".join(f"{k}={v!r}" for k, v in kept.items() if v != getattr(Wish(), k))
         return "\n".join(["from cmet.explorer import Scene, Wish, make", f"*_, view = Scene({given}).look(Wish({kept}))", f"make({name!r}, view).run()"])
     first, video = (("from cmet.core import builtin", 'builtin("portrait.mp4")') if wish.source == PORTRAIT
                     else (f"video = {wish.source!r}", "video"))
-    what = {"to": list(own[next(iter(used))])} if one else {"vector": spell(used) or "0*neutral"}
+    what = {"to": list(own[heard[0]])} if heard else {}
+    if not one: what["vector"] = spell({OWN if n in own else n: k for n, k in used.items()}) or "0*neutral"
     what["strength"] = round(wish.strength*(next(iter(used.values())) if one else 1), 6)
     call = ", ".join(f"{k}={v!r}" for k, v in (what | dict(mapper=wish.mapper, codec=wish.codec) | {"regions": wish.regions}).items() if v != ())
     if given: call += f", corpus={given}"

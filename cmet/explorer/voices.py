@@ -21,7 +21,7 @@ from threadpoolctl import ThreadpoolController
 
 from ..core import ALIASES, EMOTIONS, CmetError, canonical
 from ..edit.caution import in_words, listened, recorded, unheard
-from ..edit.request import change, fitted_mapper, hearing, wanted_vector
+from ..edit.request import beside, change, fitted_mapper, hearing, wanted_vector
 from ..face.regions import PARTS, told_regions
 from ..vectors.grammar import linear, written
 from ..vectors.vector import Vector, combine, pool_vector
@@ -100,16 +100,9 @@ class Voice:
             raise CmetError(f"the voices of '{self.corpus.name}' are never {strange[0]}", "set it to 0, or choose another mapper")
         used = [name for name, k in weights.items() if k and name != "neutral"]
         if "neutral" in self.parts: weights = balanced({**weights, "neutral": 0.}, own)
-        if (mixed := "neutral" in self.parts and len(used) > 1): parts |= {n: self._beside(h.vector) for n, h in dict(own).items()}
+        if (mixed := "neutral" in self.parts and len(used) > 1): parts |= {n: beside(h.vector, self.parts["neutral"]) for n, h in dict(own).items()}
         parts = [(k, parts[name]) for name, k in weights.items() if k or (mixed and name == "neutral")]  # each is heard from neutral
         return combine(parts) if any(k for k, _ in parts) else None
-
-    def _beside(self, v):
-        "One's own voice as an emotion among others: its clips moved to the neutral that all parts of a sum share."
-        (_, to), (_, rest) = v.terms
-        calm = self.parts["neutral"]
-        values = np.float32(to.values - rest.mean() + np.float64(calm.values))
-        return replace(calm, values=values.mean(0), terms=((1., replace(to, values=values)),)) - calm
 
     def change(self, vector, face, strength:float=1.) -> np.ndarray:  # float32 [T, D]; 0 where face is NaN
         "By how much each frame is to change."

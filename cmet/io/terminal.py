@@ -143,11 +143,19 @@ class Parser(argparse.ArgumentParser):
         near = difflib.get_close_matches(name, self._option_string_actions, 1, .7)
         said = next((do for names, do in self.meant.items() if name in (names.split() or [""])), f"use {near[0]}" if near else "")
         raise CmetError(f"{word!r} is not understood", said or f"see `{self.prog} --help`")
+    def joined(self, words):
+        "A value may begin with - (`--vector -happy`): it is tied to its option, as `=` would."
+        while words:
+            word, own = words.pop(0), self._option_string_actions
+            if word == "--": yield from [word, *words]; return
+            takes = word[:2] == "--" and word in own and own[word].nargs is None and own[word].type is None and not own[word].choices
+            yield f"{word}={words.pop(0)}" if takes and words and words[0][:1] == "-" and words[0][:2] != "--" and words[0].split("=")[0] not in own else word
     def parse_known_args(self, args=None, namespace=None):
         if self._subparsers is None:
             for word in args or ():
                 if word == "--": break
                 if word[:2] == "--" and word.split("=")[0] not in self._option_string_actions: self.foreign(word)
+        if args is not None: args = [*self.joined(list(args))]
         found, rest = super().parse_known_args(args, namespace)
         if rest: self.foreign(rest[0])
         return found, rest
