@@ -98,13 +98,13 @@ def edit_arguments(p):
 
 # %% ../nbs/99_cli.ipynb #99_cli-005
 def crop(args):
-    "`cmet crop`: cut the face out of a video as EDTalk wants it: 256², 25 frames a second, its sound kept."
+    "`cmet crop`: cut the face out of a video, as EDTalk wants it or larger: a square, 25 frames a second, its sound kept."
     from cmet.edtalk.crop import prepare
     from cmet.io.claims import claimed
     from cmet.io.files import check_output
     from cmet.io.media import open_video
     with claimed(check_output(args.out, [args.video], args.force), new=not args.force) as out:
-        prepare(args.video, out, which=args.face)
+        prepare(args.video, out, args.size, which=args.face)
     print(f"{out}: the face" + ", with its sound"*open_video(out).has_audio)
 
 def crop_arguments(p):
@@ -112,6 +112,7 @@ def crop_arguments(p):
     add("video", metavar="VIDEO", help="a talking face: a video, or a still image")
     add("-o", "--out", metavar="OUT", required=True, help="the mp4 to write")
     add("--face", choices=FACES, help="whose face, where there are several: largest, or that on the picture's left or right")
+    add("--size", type=whole("--size", 16, 4096), default=256, metavar="N", help="pixels of its side (default 256, which EDTalk wants; other codecs: 720)")
     add("--force", action="store_true", help="replace OUT if it exists")
 
 def demo(args):

@@ -499,4 +499,4 @@ def test_whose_face_is_asked_of_any_codec_that_takes_it(monkeypatch):
     with pytest.raises(CmetError, match="--face is for the codec edtalk"): chosen_codec("mesh", "left")
     with pytest.raises(CmetError, match="unknown codec 'picki': did you mean picky"): chosen_codec("picki", "left")
     with pytest.raises(CmetError, match="--face is for"): chosen_codec(Picky(), "left")
-    with pytest.raises(CmetError, match="cmet crop FILE --face right -o"): chosen_codec("mesh", "right")
+    with pytest.raises(CmetError, match="cmet crop FILE --face right --size 720 -o"): chosen_codec("mesh", "right")

@@ -155,7 +155,9 @@ def test_crop_for_edtalk(files, tmp_path):
     a, b = read_audio(tmp_path/"30.mp4"), read_audio(tmp_path/"face.mp4")
     assert abs(len(a) - len(b)) < 1600 and np.corrcoef(a[:16000], b[:16000])[0, 1] > .99
     assert main(["crop", str(files/"two.mp4"), "-o", str(tmp_path/"x.mp4")]) == 2 and not (tmp_path/"x.mp4").exists()
-    assert main(["crop", str(files/"two.mp4"), "-o", str(tmp_path/"x.mp4"), "--face", "left"]) == 0
+    assert main(["crop", str(files/"two.mp4"), "-o", str(tmp_path/"x.mp4"), "--face", "left", "--size", "400"]) == 0
+    assert open_video(tmp_path/"x.mp4").size == (400, 400)
+    assert main(["edit", str(tmp_path/"x.mp4"), "--vector", "happy", "--preview", "-o", str(tmp_path/"x.png")]) == 0, "what the mesh codec advises helps"
 
 
 def test_hostile_weights_stop_the_command(command, files, capsys, tmp_path, monkeypatch):

@@ -116,7 +116,7 @@ def chosen_codec(
     "The face codec of a request."
     if face is None: return face_codec(codec)
     if isinstance(codec, str) and "which" in inspect.signature(codec_class(codec)).parameters: return face_codec(codec, which=face)
-    raise CmetError("--face is for the codec edtalk", f"for others cut the face out first: cmet crop FILE --face {face} -o face.mp4")
+    raise CmetError("--face is for the codec edtalk", f"for others cut the face out first: cmet crop FILE --face {face} --size 720 -o face.mp4")
 
 def shipped(name:str, corpus):  # -> Mapper or None
     "The mapper of that name that travels with the kit, if it was fitted to exactly this corpus."
