@@ -442,8 +442,14 @@ def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
         slider(page, "happy").locator(".noUi-handle").focus()
         for _ in range(10): page.keyboard.press("ArrowRight")
         wait(page, lambda: box(page).input_value() == "0.5*happy + f01_angry_3_001 - 0.5*neutral")
-        mixed = drawn(page, lambda: "('happy', 0.5)")
+        mixed = drawn(page, lambda: "vector='0.5*happy + voice - 0.5*neutral'")
         assert mixed != alone
+        called = page.locator(".cmet-own .widget-text input")
+        for typed, name in ("Anna!", "anna"), ("f01 angry 3 001", "f01_angry_3_001"):
+            called.fill(typed)
+            called.press("Enter")
+            wait(page, lambda name=name: (box(page).input_value(), called.input_value()) == (f"0.5*happy + {name} - 0.5*neutral", name))
+            assert settled(page) == mixed and value(page, name) == 1, "the same voice, by another name"
         page.get_by_role("button", name="Save preset").click()
         box(page).fill("sad")
         box(page).press("Enter")

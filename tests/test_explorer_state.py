@@ -62,11 +62,12 @@ def actions(e, g, material):
     def bad_face(): e.settings.upload.got([pick("bad faces")])
     def voice(): e.voices.upload.got([pick("voices")])
     def bad_voice(): e.voices.upload.got([pick("bad voices")])
-    def drop(): [row.children[1].click() for row in e.emotions.voices.children[:1]]
+    def drop(): [row.children[-1].click() for row in e.emotions.voices.children[:1]]
+    def rename(): g.choice([*e.emotions.called.values()] or [e.emotions.box]).value = g.choice(["Anna", "happy", "", "my voice!", "Ünder 2"])
     def keep(): e.presets.save.click()
     def reset(): e.presets.again.click()
     return [*[move]*6, text, text, nonsense, nonsense, line, listed, strength, part, part, parts, moment, moment, source, mapper, codec, face, bad_face, bad_face, voice,
-            voice, bad_voice, bad_voice, drop, keep, reset]
+            voice, bad_voice, bad_voice, drop, rename, rename, keep, reset]
 
 
 def check(e, scene):
@@ -77,6 +78,7 @@ def check(e, scene):
     assert {n: s.value for n, s in e.emotions.sliders.items()} == pytest.approx(weights, abs=1e-6)
     assert e.emotions.says(weights) or "cmet-bad" in e.emotions.line.value, "another expression, and no word about it"
     assert sum(weights[n] for n in weights if n not in dict(wish.voices)) == pytest.approx(0, abs=1e-5)
+    assert {n: box.value for n, box in e.emotions.called.items()} == {n: n for n, _ in wish.voices}
     for name, control in e.settings.controls.items():
         asked = getattr(wish, name)  # a slider says it in its steps
         assert control.value == (pytest.approx(asked, abs=1e-9) if name == "strength" else asked), name
@@ -141,7 +143,7 @@ def test_what_went_wrong_goes_with_the_next_thing_that_is_done(tmp_path, monkeyp
         do()
         assert e.wait().line.value == ""
     def full(*_): raise CmetError("no space left", "make room")
-    monkeypatch.setattr("cmet.explorer.app.make", full)
+    monkeypatch.setattr("cmet.explorer.panels.make", full)
     e.output.buttons["png"].click()
     e.saver.work.join()
     assert "no space left: make room" in e.line.value and e.output.line.value == ""

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['COPY', 'GIVEN', 'KINDS', 'LARGEST', 'titles', 'Settings', 'Parts', 'copyable', 'Presets', 'Voices', 'link', 'code',
-           'Output', 'Page']
+           'Output', 'said', 'Saver', 'Page']
 
 # %% ../../nbs/95_explorer/50_panels.ipynb #50_panels-002
 import base64
+import threading
 from contextlib import nullcontext
 from html import escape
 from pathlib import Path
@@ -15,11 +16,12 @@ from pathlib import Path
 import anywidget
 import ipywidgets as w
 
+from .export import Cancelled, make, new_name
 from .preview import PORTRAIT, Wish
 from .upload import Gallery, Upload, example_voices, thumb
 from .voices import spell
 from .widgets import LEFT, PLAIN, STEP, WIDE, Choice, Moment, Number, Quiet, note, turn_to
-from ..core import builtin
+from ..core import CmetError, builtin
 from ..edit.request import OWN
 from ..face.codecs import CODECS
 from ..face.regions import MOST_OF, PARTS, SIDES, told_regions
@@ -177,7 +179,7 @@ def link(path) -> str:
     if size < LARGEST:
         data = base64.b64encode(path.read_bytes()).decode()
         text += (f' <a class="jupyter-button cmet-download" download="{escape(path.name)}" href="data:application/octet-stream;base64,{data}">'
-                 f"⬇ download ({size/1e6:.1f} MB)</a>")
+                 f"⬇ download ({f'{size/1e6:.1f} MB' if size > 1e5 else f'{size/1e3:.0f} kB'})</a>")
     return text + "</div>"
 
 def code(wish:Wish, name:str, corpus=None) -> str:
@@ -232,6 +234,37 @@ class Output:
             self.film.children = [w.Video(value=Path(path).read_bytes(), format="mp4", autoplay=False, loop=False)]
 
     def show_code(self, text:str) -> None: self.code.value = copyable(text)
+
+# %% ../../nbs/95_explorer/50_panels.ipynb #50_panels-saver
+def said(error:Exception) -> str:
+    "An error as a sentence; one that is not the kit's own keeps its kind, so that it can be reported."
+    return str(error) if isinstance(error, CmetError) else f"{type(error).__name__}: {error}"
+
+class Saver:
+    "Makes files of what is shown, one at a time, in a thread of its own."
+    def __init__(self, output, folder, lost):  # output: an `Output`; folder: where files go; lost: is told what went wrong
+        self.output, self.folder, self.lost, self.work, self.bar = output, folder, lost, None, None
+        output.stop = self.cancel
+
+    def save(self, kind:str, view) -> None:  # "png", "mp4" and so on; view: a `View`, or None
+        "Begin to make a file, where none is being made."
+        if view is None or (self.work and self.work.is_alive()): return
+        self.bar = None
+        self.output.busy(True)
+        self.work = threading.Thread(target=self._make, args=(kind, view), daemon=True)
+        self.work.start()
+
+    def cancel(self):
+        if self.bar: self.bar.stop()
+
+    def _make(self, kind, view):
+        try:
+            with new_name(self.folder, spell(dict(view.wish.weights)), f".{kind}") as path:
+                self.bar = make(path, view, self.output.progress)
+                self.output.made(self.bar.run())
+        except Cancelled: self.output.line.value = note("cancelled; nothing was written")
+        except Exception as e: self.lost(said(e))
+        self.output.busy(False)
 
 # %% ../../nbs/95_explorer/50_panels.ipynb #names-class
 class Page(anywidget.AnyWidget):

@@ -21,7 +21,7 @@ from threadpoolctl import ThreadpoolController
 
 from ..core import ALIASES, EMOTIONS, CmetError, canonical
 from ..edit.caution import in_words, listened, recorded, unheard
-from ..edit.request import beside, change, fitted_mapper, hearing, wanted_vector
+from ..edit.request import beside, change, fitted_mapper, hearing, synthetic, wanted_vector
 from ..face.regions import PARTS, told_regions
 from ..vectors.grammar import linear, written
 from ..vectors.vector import Vector, combine, pool_vector
@@ -83,7 +83,8 @@ class Voice:
             with one_thread(): v = wanted_vector(self.mapper, self.corpus, encoder, list(files))
             to = next(p for k, p in v.terms if k > 0)
             doubt = listened(self.mapper, v, to.values, True, rest="") if getattr(self.mapper, "ear", None) else None
-            if doubt: doubt["cautions"] += recorded(self.mapper.ear, encoder, files, rest="")
+            if doubt and synthetic(files): doubt["cautions"] = ["a synthesiser's voice, which a mapper made from people hardly knows"]
+            elif doubt: doubt["cautions"] += recorded(self.mapper.ear, encoder, files, rest="")
             says = in_words(doubt or unheard(len(to), False), encoder.name, 1.).split(", strength")[0]
             v = replace(v, terms=tuple((k, replace(p, name=name) if k > 0 else p) for k, p in v.terms))
             self.known[name, files] = Heard(v, doubt, says)

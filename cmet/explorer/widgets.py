@@ -90,8 +90,8 @@ class Emotions:
     "A box for an expression, a slider for every name: shows weights, and asks for others."
     def __init__(self, turn=None):  # the lock of the state
         self.turn, self.weigh, self.read = turn or nullcontext(), lambda name, k: None, lambda text: None  # a slider was moved; something was typed
-        self.drop = lambda name: None  # one's own voice is to go
-        self.quiet, self.names, self.own, self.held, self.sliders = Quiet(), (), (), {}, {}
+        self.drop, self.rename = lambda name: None, lambda name, wanted: None  # one's own voice is to go, or to be called otherwise
+        self.quiet, self.names, self.own, self.held, self.sliders, self.called = Quiet(), (), (), {}, {}, {}
         self.box = Line(description="Expression", continuous_update=False, layout=WIDE, style=LEFT,
                         placeholder="happy - neutral + 0.5*sad, then Enter")
         self.line, self.widget, self.voices = w.HTML(), w.VBox(), w.VBox()
@@ -107,6 +107,7 @@ class Emotions:
                 with s.hold_sync():
                     if n == "neutral": s.max = max(MOST, abs(weights[n])); s.min = -s.max
                     turn_to(s, weights[n])
+            for n, box in self.called.items(): box.value = n
             if not self.says(weights): self.box.value = spell(weights)
         self.box.remove_class("cmet-wrong"); tell(self.line, "")
 
@@ -121,6 +122,7 @@ class Emotions:
     def _rows(self, names, own):
         old, self.names, self.own = self.sliders, names, own
         self.sliders = {n: old.get(n) or self._slider(n) for n in [*names, *own]}
+        self.called = {n: self._name(n) for n in own}
         self.widget.children = [self.sliders[n] for n in names]
         self.voices.children = [self._row(n) for n in own]
 
@@ -133,10 +135,16 @@ class Emotions:
         made.observe(self._moved, "value")
         return made
 
+    def _name(self, name):
+        box = Line(value=name, continuous_update=False, tooltip=f"what {name} is called in expressions: type another name", layout=w.Layout(width="8.5em"))
+        box.turn = self.turn
+        box.observe(lambda change: self.quiet or self.rename(name, change["new"]), "value")
+        return box
+
     def _row(self, name):
         gone = w.Button(icon="trash", tooltip=f"remove the voice {name}", layout=w.Layout(width="36px"))
         gone.on_click(lambda _: self.drop(name))
-        row = w.Box([w.Box([self.sliders[name]], layout=w.Layout(flex="1 1 auto", display="grid", min_width="0")), gone])
+        row = w.Box([self.called[name], w.Box([self.sliders[name]], layout=w.Layout(flex="1 1 auto", display="grid", min_width="0")), gone])
         row.add_class("cmet-own")
         return row
 
@@ -232,7 +240,7 @@ STYLE = """<style>
 .cmet-page { display: flex; flex-direction: column; gap: 8px 24px; }
 .cmet-face, .cmet-out { order: -1; } .cmet-code { order: 1; } [data-voila] .cmet { --paper: var(--jp-layout-color1, #fff); }
 .cmet-face { position: sticky; top: -12px; padding-top: 12px; z-index: 2; background: var(--paper, var(--jp-layout-color0, #fff)); }
-@media (max-width: 700px) { :is(.jp-OutputArea, .jp-OutputArea-child, .jp-OutputArea-output):has(.cmet) { overflow: clip; } }
+@media (max-width: 1100px) { :is(.jp-OutputArea, .jp-OutputArea-child, .jp-OutputArea-output):has(.cmet) { overflow: clip; } }
 @container (max-width: 639px) { .cmet-face .cmet-head { display: none; } .cmet-face .cmet-faces { width: min(100%, 46vh); }
   .cmet-page * { scroll-margin-top: calc(min(100cqi, 46vh) + 20px); } }  /* what is gone to is not to lie under the face */
 @container (min-width: 640px) { .cmet-page { display: grid; grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto auto auto 1fr auto;
@@ -244,8 +252,9 @@ STYLE = """<style>
 .cmet-meant { grid-area: bars; } .cmet-out { grid-area: out; } .cmet-code { grid-area: code; }
 .cmet-head { font-weight: 600; margin: 2px 0; font-size: 15px; border-bottom: 1px solid var(--jp-border-color1, #bbb); }
 .cmet-note, .cmet-fact { padding: 2px 0; }
+.cmet-bad, .cmet-note, .cmet-fact { overflow-wrap: anywhere; min-width: 0; }
 .cmet-bad { padding: 4px 8px; margin: 2px 0; border-left: 4px solid #D55E00; background: var(--jp-layout-color2, #eee); }
-.cmet .widget-dropdown > select { --ink: var(--jp-ui-font-color1, #222); background-position: calc(100% - 12px), calc(100% - 6px);
+.cmet .widget-dropdown > select { padding-right: 20px; --ink: var(--jp-ui-font-color1, #222); background-position: calc(100% - 12px), calc(100% - 6px);
   background-size: 6px 6px; background-image: linear-gradient(45deg, #0000 50%, var(--ink) 0), linear-gradient(135deg, var(--ink) 50%, #0000 0); }
 .cmet-wrong input { border: 2px solid #D55E00 !important; }
 .cmet-faces { display: grid; position: relative; width: 100%; max-width: min(760px, 60vh); margin: 0 auto; overflow: hidden; border-radius: 6px; --cut: 4%; }
@@ -255,7 +264,7 @@ STYLE = """<style>
 .cmet-faces input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize; }
 .cmet-faces b { position: absolute; top: 0; bottom: 0; left: var(--cut); width: 3px; background: #fff;
   box-shadow: 0 0 4px #000; pointer-events: none; }
-.cmet-faces b::after { content: "⇔"; position: absolute; top: 50%; left: -4px; padding: 2px 6px; border-radius: 12px; color: #222;
+.cmet-faces b::after { content: "⇔"; position: absolute; top: 50%; left: 50%; transform: translate(-50%, -50%); padding: 2px 6px; border-radius: 12px; color: #222;
   background: #fff; box-shadow: 0 0 4px #000; }
 .cmet-faces i { position: absolute; bottom: 8px; padding: 0 8px; border-radius: 4px; font-style: normal; color: #fff;
   background: #0009; pointer-events: none; }
@@ -265,7 +274,7 @@ STYLE = """<style>
 .cmet-saved { display: flex; flex-wrap: wrap; gap: 4px; align-items: center; } .cmet .cmet-download { display: inline-block; width: auto; padding: 0 12px; text-decoration: none; color: #fff; background: #1565c0; }
 .cmet-row { display: flex; flex-flow: row wrap; gap: 4px; align-items: center; overflow: visible; margin: 2px; }
 .cmet-row > * { margin: 0; } .cmet-row code { padding: 0 6px; overflow-wrap: anywhere; } .cmet-row .widget-html-content { display: flex; align-items: center; } .cmet-row button { flex: none; }
-.cmet-own .widget-slider { flex-wrap: wrap; height: auto; } .cmet-own .widget-slider > .widget-label { flex: 1 0 100%; text-align: left; }
+.cmet-own .widget-slider > .widget-label { position: absolute; width: 1px; clip-path: inset(50%); overflow: hidden; } .cmet-own .widget-text { flex: 0 0 auto; }
 .cmet-key { display: inline-block; margin-right: 12px; white-space: nowrap; }
 .cmet-key::before { content: "●"; color: var(--dot); margin-right: 4px; -webkit-text-stroke: .5px var(--jp-ui-font-color2, #777); }
 .cmet :is(input, select, button, a, video, [tabindex]):focus-visible { outline: 3px solid #56B4E9; outline-offset: 1px; }
@@ -277,6 +286,6 @@ STYLE = """<style>
 .cmet-bars b.up { background: #E69F00; } .cmet-bars b.down { background: #0072B2; }
 .cmet-bars span:nth-child(3n) { text-align: right; font-variant-numeric: tabular-nums; }
 .cmet pre { background: var(--jp-layout-color2, #eee); color: inherit; padding: 6px 8px; margin: 4px 0 0;
-  white-space: pre-wrap; overflow-wrap: anywhere; border-radius: 4px;
+  white-space: pre-wrap; overflow-wrap: anywhere; word-break: normal; border-radius: 4px;
   font: 13px/1.4 var(--jp-code-font-family, monospace); }
 </style>"""

@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['FOLDS', 'BARED', 'ABOVE', 'NOSE', 'BROW', 'BROW_LID', 'FOREHEAD', 'ALONG', 'CORNERS', 'FOLLOWS', 'RAISED', 'WIDE',
            'UNBENT', 'NEAREST', 'STICKY', 'THIN', 'ROUNDS', 'HANDED', 'LIPS', 'NOSTRILS', 'BESIDE', 'TURNED', 'FACING',
-           'guard_whites', 'guard_lids', 'too_near', 'guard_folds', 'unfold', 'guard_lips', 'guard_hidden', 'guarded']
+           'ENDS', 'guard_whites', 'guard_lids', 'too_near', 'guard_folds', 'unfold', 'guard_lips', 'guard_hidden',
+           'outline_of', 'settle', 'guarded']
 
 # %% ../../nbs/30_face/35_guards.ipynb #35_guards-003
+import cv2
 import numpy as np
 
 from .landmarks import LIDS, LOWER_LIP, POINTS, UPPER_LIP, aside, down, eye_opening, mouth_opening, triangles, unit
@@ -142,6 +144,22 @@ def guard_hidden(points, move):  # [468+, 3], [468, 2] pixels; move is changed i
     skin = sorted(BESIDE, key=lambda k: at[k])
     seen[LIPS] = np.interp(at[LIPS], at[skin], seen[skin])  # the inner side of a lip faces anywhere
     move *= (1 - far*(1 - smooth(seen/FACING)))[:, None]
+
+# %% ../../nbs/30_face/35_guards.ipynb #35_guards-rim
+ENDS = 2  # pixels to either side of a face's outline
+
+def outline_of(oval, shape) -> np.ndarray:  # [n, 2] pixels, (H, W) -> bool [H, W]
+    "Where a face ends."
+    face, near = cv2.fillPoly(np.zeros(shape, np.uint8), [np.round(oval).astype(np.int32)], 1), np.ones((2*ENDS + 1,)*2, np.uint8)
+    return cv2.dilate(face, near) != cv2.erode(face, near)
+
+def settle(place, outline):  # float32 [2, H, W]: where each pixel comes from, changed in place; of `outline_of`
+    "Along the outline each pixel goes the way that those above and below it go: their median."
+    y, x = np.nonzero(outline)
+    near = (y + np.arange(-ENDS, ENDS + 1)[:, None]).clip(0, len(outline) - 1)
+    ways = place[:, near, x]
+    ways[1] -= near - y
+    place[:, y, x] = np.sort(ways, 1)[:, ENDS]
 
 # %% ../../nbs/30_face/35_guards.ipynb #35_guards-015
 def guarded(

@@ -14,7 +14,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from .guards import LIPS, NOSTRILS, guarded
+from .guards import ENDS, LIPS, NOSTRILS, guarded, outline_of, settle
 from .landmarks import EYES, OVAL, POINTS, triangles
 from .mouth import Mouth, open_mouth, smooth
 from ..io.media import blank
@@ -80,11 +80,7 @@ def origin(
         flat[:, far] = flat[:, far].clip(*(np.repeat(x, n, 0).T for x in (corners.min(1), corners.max(1))))
     return out
 
-def fetch(
-    image,  # the source, [h, w] or [h, w, 3]
-    place,  # float32 [2, H, W] from `origin`
-    smooth=cv2.INTER_CUBIC,
-) -> np.ndarray:  # [H, W] or [H, W, 3]
+def fetch(image, place, smooth=cv2.INTER_CUBIC):  # the source, [h, w] or [h, w, 3]; float32 [2, H, W] from `origin` -> [H, W] or [H, W, 3]
     "The new picture: every pixel fetched from its place in the source."
     return cv2.remap(image, *place, smooth, borderMode=cv2.BORDER_REPLICATE)
 
@@ -249,9 +245,13 @@ def warp(
     seen = paint(target - (x0, y0), order[fine[order]], (y1 - y0, x1 - x0))
     irises, rows = points[POINTS:, :2].reshape(2, 5, 2).astype(np.float64), max(1, STRIP//(x1 - x0))
     if gain is not None: lamp = Lamp(target[behind:], seen - behind, *gain, (x0, y0))
+    outline = outline_of(now[OVAL] - (x0, y0), seen.shape)
     for y in range(y0, y1, rows):
-        part = seen[y - y0:y - y0 + rows]
-        place = origin(part, M, source, (x0, y))
+        part, top = seen[y - y0:y - y0 + rows], max(y - ENDS, y0)
+        around = slice(top - y0, y - y0 + rows + ENDS)  # with the rows that those at its ends look at
+        place = origin(seen[around], M, source, (x0, top))
+        settle(place, outline[around])
+        place = place[:, y - top:y - top + len(part)]
         uncovered = list(eyeballs(place, part, where, by, irises, (x0, y)))
         strip = fetch(frame, place)
         for down, right, places, *shares in uncovered:
