@@ -19,7 +19,7 @@ from cmet.edit.pipeline import Request, doubted, edit_video
 from cmet.edit.request import PEOPLE, chosen_voice, fitted_mapper, hearing, mixed, wanted_vector
 from cmet.explorer.voices import Heard, open_voice
 from cmet.face.action_units import AUS
-from cmet.io.media import read_audio, write_audio
+from cmet.io.media import open_video, read_audio, write_audio
 from cmet.mappers.base import bank
 from cmet.mappers.ear import fit_ear, heard
 from cmet.mappers.registry import load_mapper, mapper
@@ -146,13 +146,17 @@ def test_doubt_is_kept_beside_the_edit(tmp_path):
 
 def test_speech_is_mixed_with_names_by_the_command(tmp_path, capsys):
     say = ["edit", str(builtin("portrait.mp4")), "--to", str(builtin(CLIP)), "-o", str(tmp_path/"o.mp4"), "--vector"]
-    assert main([*say, "0.5*voice + sad", "--preview"]) == 0 and "; shown is 0.5*voice + sad" in capsys.readouterr().out
+    assert main([*say, "0.5*voice + sad", "--preview"]) == 0 and "0.5*voice + sad: voice is heard " in capsys.readouterr().out
     assert main([*say, "2*voice", "--preview", "--force"]) == 0
-    assert main([*say, "happy"]) == 2 and 'call the speech of --to "voice" in the expression: --vector "voice + happy"' in capsys.readouterr().err
+    assert main([*say, "happy"]) == 2 and 'call the speech of --to "voice" in the expression: --vector "voice + 0.5*sad"' in capsys.readouterr().err
     assert main([*say, "voice + nonsense"]) == 2 and "unknown emotion 'nonsense'" in capsys.readouterr().err
     assert main([say[0], say[1], "-o", say[5], "--vector", "voice"]) == 2 and "no speech is given: give it with --to" in capsys.readouterr().err
     studio = Request([builtin(CLIP)], None, "voice + 0.5*sad", mapper="studio").choose().listen()
-    assert studio.wish.weights == {"voice": 1., "sad": .5} and studio.doubt["says"].endswith("; shown is voice + 0.5*sad")
+    assert studio.wish.weights == {"voice": 1., "sad": .5} and studio.doubt["says"].startswith("voice + 0.5*sad: ")
+    one, other = (Request([builtin(CLIP)], frm, "Voice + 0.5*sad").choose().listen() for frm in (None, [builtin("speech/F01_neutral_3_001.flac")]))
+    stories = [r.story(open_video(builtin("portrait.mp4")), [np.zeros((1, 17))])["voice"]["pools"] for r in (one, other)]
+    assert [p["name"] for pools in stories for p in pools] == ["to", "guessed neutral", "to", "from"]
+    assert all(text.startswith(("of voice: ", "the mixture", "no single emotion: the mixture")) for text in one.doubt["cautions"])
 
 
 def test_speech_that_travels_with_the_kit_is_told_to_be_a_synthesisers(tmp_path):
@@ -288,7 +292,7 @@ def test_a_wish_that_only_takes_off_says_so(shipped):
     for text, less in ("- 0.5*happy - sad", "sad"), ("- happy", "happy"), ("happy", None), ("0.5*happy", None), ("0.5*happy - sad", None), ("happy - 0.5*sad", None):
         wish = compose(text, voices)
         said = [s for s in listened(shipped, wish)["cautions"] if "less" in s]
-        assert [f"less {less}," in s for s in said] == [True]*bool(less), (text, said)
+        assert [f"less {less}:" in s for s in said] == [True]*bool(less), (text, said)
         assert (shipped.predict(wish, REST).max() < .5) == bool(less), text
     x = np.float64(shipped.neutral)[None]
     said = listened(shipped, -direction(voices, "happy").values, x)["cautions"]

@@ -73,7 +73,7 @@ def shown_of(mapper, v) -> str:  # "happy", or "happy and surprised"
     names = sorted((e for e, x in added.items() if x >= max(added.values())/2), key=added.get, reverse=True)
     return " and ".join([", ".join(names[:-1]), *names[-1:]][not names[1:]:])
 
-LESS = "what is shown is less {}, of which a face at rest has none (one that shows it loses it): "
+LESS = "what is shown is less {}, and a face at rest has none: "
 
 def _foreign(mapper, v, ranked) -> list:
     "Its bank also has voices of moods that it has no faces for; the face is then another emotion's."
@@ -86,7 +86,7 @@ def _foreign(mapper, v, ranked) -> list:
 def _by_name(ranked, shown, less=None, added:int=1) -> list:  # shown: of `shown_of`; added: how many emotions somebody mixes
     (first, p), (second, q) = ranked[:2]
     if first == "contempt": return ["contempt hardly exists in speech, so its voice says little: read the face as a textbook's"]
-    if less: return [f"these voices sound {first} ({p:.0%}); {LESS.format(less)}let what is to be added weigh more than what is taken off"]
+    if less: return [f"these voices sound {first} ({p:.0%}); what is shown is less {less}: a face that shows it loses it, one at rest has none to lose"]
     if first == "neutral": return [f"these voices sound neutral ({p:.0%}), so {_part(shown, q/p)}"]
     return [f"no single emotion: these voices sound {first} ({p:.0%}) or {second} ({q:.0%})"] if p < SURE/added else []
 

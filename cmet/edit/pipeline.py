@@ -35,9 +35,8 @@ from ..io.pictures import in_a_row
 from ..io.progress import bar_of
 from ..io.sound import read_audio
 from ..io.tensors import is_saved
-from ..vectors.grammar import written
-from .request import (Course, audible, change, check_named, check_pair, check_request, chosen_codec, chosen_voice,
-                          synthetic, wanted_course, wanted_vector)
+from .request import (Course, audible, OWN, change, check_named, check_pair, check_request, chosen_codec, chosen_voice,
+                          named, synthetic, wanted_course, wanted_vector)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-005
 LABEL = "edited face made by cmet"
@@ -93,10 +92,12 @@ def doubted(
     heard, given = (next(p for k, p in own.terms if k*side > 0).values if files else None for side, files in ((1, to), (-1, frm)))
     doubt = listened(mapper, own, heard, not frm, given, alone=alone) if ear else unheard(len(heard), bool(frm))
     if ear: doubt["cautions"] += recorded(mapper.ear, encoder, to, frm)
-    if ear and spoken is not None: doubt["cautions"] += listened(mapper, wish)["cautions"]
+    if ear and spoken is not None:
+        mixture = [text.replace("these voices sound", "the mixture sounds") for text in listened(mapper, wish)["cautions"]]
+        doubt["cautions"] = [f"of voice: {text}" for text in doubt["cautions"]] + mixture
     if np.min(strength) < 0: doubt["cautions"].append(BELOW)
     for text in doubt["cautions"]: warn(text)
-    return doubt | {"says": in_words(doubt, encoder.name, strength) + ("" if spoken is None else f"; shown is {written(wish.weights)}")}
+    return doubt | {"says": in_words(doubt, encoder.name, strength)}
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-008
 def counted(frames, bar, text):
@@ -190,7 +191,8 @@ class Request:
     def choose(self):
         "Find the files, and who hears them."
         self.mapper, self.corpus, self.encoder, self.files = chosen_voice(*self.voice)
-        if self.voice[1] is None: check_named(self.mapper, self.corpus, self.words[0] or self.words[1])
+        alone = self.voice[3] and self.words[0] is not None and set(named(self.words[0])) == {OWN}  # names nobody else's voice
+        if self.voice[1] is None and not alone: check_named(self.mapper, self.corpus, self.words[0] or self.words[1])
         self.files["lips"] = [] if self.lips is None else [check_file(self.lips, "sound file")]
         return self
 
@@ -200,11 +202,12 @@ class Request:
         (vector, curve), (to, frm) = self.words, (self.files[k] for k in ("to", "frm"))
         wanted = lambda words: wanted_vector(self.mapper, self.corpus, self.encoder, to, frm, words)
         self.wish = wanted_course(curve, self.corpus) if curve is not None else wanted(vector)
-        spoken = wanted(None) if to and vector is not None else None  # heard already: an encoder keeps what it has heard
+        self.spoken = spoken = wanted(None) if to and vector is not None else None  # heard already: an encoder keeps what it has heard
         check_pair(self.mapper, self.codec, self.wish)
         self.gain = followed(to, self.encoder, self.mapper, self.wish if spoken is None else spoken) if self.follow else None
         self.lip = heard_lips(self.lips, self.codec)
         self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm, self.follow, spoken)
+        if spoken is not None: self.doubt["says"] = f"{vector}: voice is {self.doubt['says']}" if self.doubt["heard"] else f"{vector}: {self.doubt['says']}"
         if getattr(self.mapper, "config", {}).get("corpus") == "people" and synthetic(to):
             warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it")
         if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
@@ -226,7 +229,7 @@ class Request:
     def story(self, source, deltas:list) -> dict:  # deltas: of each strength [T, D]
         "What made an edit of this source."
         return provenance(source, self.wish, self.mapper, self.codec, self.corpus, self.encoder, self.alone(self.strengths),
-                          np.asarray(self.alone(deltas)), self.doubt, **self.files) | {"follow": self.follow, "regions": dict(self.regions)}
+                          np.asarray(self.alone(deltas)), self.doubt, **self.files) | {"follow": self.follow, "regions": dict(self.regions)} | ({} if self.spoken is None else {"voice": _told(self.spoken)})
 
     def drawn(self, delta, track, gain=None) -> tuple:  # [T, D] at strength 1, [T] -> ([what the codec draws] of each strength, sentences)
         "How the change becomes this person's, and what of that nobody asked for."
@@ -260,7 +263,7 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
 def edit_video(
     video,  # path of a talking face, or of a still image
     out,  # the mp4 to write; a JSON beside it says what made it
-    to=None, frm=None,  # speech with the wanted emotion; with the present one (else the corpus' neutral)
+    to=None, frm=None,  # speech with the wanted emotion; neutral speech of that voice (else it is guessed)
     vector:str|None=None,  # instead of `to`: an expression, "happy - neutral + 0.5*sad"; with `to` that speech is "voice" in it
     curve:str|None=None,  # or one that changes over time: "0 neutral -> 1.2 happy 0.8 -> 3 neutral"
     mapper="auto", codec="mesh", encoder="auto",  # names or objects; "auto": the best that hears here, and its mapper

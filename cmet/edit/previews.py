@@ -104,7 +104,7 @@ def mark_in(path) -> str|None:
 def in_short(request:Request) -> str:  # request: heard
     "What was heard; where nobody can say, of how much speech."
     if request.doubt and request.doubt["heard"]: return request.doubt["says"].split(", strength")[0]
-    if not request.files["to"]: return str(request.wish)
+    if not request.files["to"] or request.spoken is not None: return request.words[0] or str(request.wish)
     counts = [f"{n} clip{'s'*(n > 1)}" for n in (len(request.files[k]) for k in ("to", "frm")) if n]
     return f"speech ({counts[0]}) - neutral" + (f" ({counts[1]})" if len(counts) > 1 else "")
 
@@ -124,7 +124,7 @@ def strip(request:Request, source, out, force:bool=False) -> Path:  # request: h
 def preview(
     video, out,  # as `edit_video` takes them; the picture has OUT's name and ends in .png
     force:bool=False,  # replace also what has that name and is no preview
-    **words,  # of `Request`
+    **words,  # to=, vector=, strength= and so on, as `edit_video` takes them
 ) -> Path:  # `CmetError` for bad input; then nothing is written
     "A few moments of a video, unedited and edited, as one picture."
     request, source = Request(**words), open_video(video)

@@ -23,7 +23,7 @@ from .map import Map
 from .panels import Output, Page, Parts, Presets, Saver, Settings, Voices, code, said
 from .preview import PORTRAIT, Scene, View, Wish
 from .upload import Uploads, example_faces
-from .voices import balanced, one_thread, preset, read_preset, read_weights, spell, voice_name
+from .voices import balanced, one_thread, preset, read_preset, read_weights, voice_name
 from .widgets import STYLE, Bars, Emotions, Faces, heading, note, tell
 from .worker import Latest
 from ..face.action_units import AUS

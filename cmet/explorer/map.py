@@ -31,9 +31,9 @@ function render({model, el}) {
     set(line, {x1, y1, x2, y2}); set(tip, {cx: x2, cy: y2}); sheet.setAttribute("aria-label", model.get("says")) };
   const draw = () => {
     const r = devicePixelRatio; [canvas.width, canvas.height] = [W*r, H*r]; ink.scale(r, r);
-    ink.strokeStyle = "#888"; ink.lineWidth = .6;
+    ink.strokeStyle = getComputedStyle(box).color; ink.lineWidth = 1;  // the page's ink: a dark dot is seen on a dark page by its rim
     for (const [x, y, colour, size] of model.get("dots")) {
-      ink.beginPath(); ink.arc(...at([x, y]), size, 0, 7); ink.globalAlpha = .75; ink.fillStyle = colour; ink.fill(); ink.globalAlpha = 1; ink.stroke() }
+      ink.beginPath(); ink.arc(...at([x, y]), size, 0, 7); ink.fillStyle = colour; ink.fill(); ink.stroke() }
     arrow() };
   const soon = () => { cancelAnimationFrame(asked); asked = requestAnimationFrame(draw) };
   const zoom = (by, x = W/2, y = H/2) => {

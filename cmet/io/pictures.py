@@ -17,7 +17,7 @@ from ..core import CmetError
 PALETTE = {"neutral": "#555555", "angry": "#D55E00", "contempt": "#CC79A7", "disgusted": "#009E73",
            "fear": "#332288", "happy": "#E69F00", "sad": "#0072B2", "surprised": "#56B4E9", "calm": "#44AA99",
            "charismatic": "#882255", "desirous": "#CC6677", "empathetic": "#117733", "envious": "#999933",
-           "romantic": "#AA4499", "sarcastic": "#661100"}
+           "romantic": "#AA4499", "sarcastic": "#661100", "boredom": "#A6761D"}
 INK = "#222222"  # text, axes, and everything that is not an emotion
 
 def colour(name:str) -> str:  # an emotion's name, or any label -> "#rrggbb"
