@@ -107,8 +107,8 @@ def linear(w, name, x): return x @ w[f"{name}.weight"] + w[f"{name}.bias"]  # [.
 
 def gelu(x:np.ndarray) -> np.ndarray:
     "x times the share of a normal distribution below x (Hendrycks and Gimpel, 2016)."
-    from scipy.special import erf  # NumPy has none
-    return x*(1 + erf(x*.5**.5))/2
+    share = np.fromiter(map(math.erf, (x*.5**.5).ravel().tolist()), np.float32, x.size).reshape(x.shape)  # NumPy has no erf
+    return x*(1 + share)/2
 
 def layer_norm(w, name, x):  # [..., W] -> [..., W]
     "Each token at mean 0 and variance 1, then stretched and moved (Ba et al., 2016)."

@@ -57,4 +57,6 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
+    from cmet.io import progress
+    progress.EVERY = 1e6  # seconds: what is said by the clock would be said on a slow day only
     gc.freeze()  # what was imported stays: it is not looked through for garbage

@@ -164,7 +164,8 @@ def test_demo(alone):
     from cmet.core import EMOTIONS
     from cmet.io.media import open_video, read_audio
     run = cmet(alone, "demo")
-    assert run.returncode == 0 and run.stderr == "", run.stderr
+    said = [line for line in run.stderr.splitlines() if not re.search(r" \d+ of \d+, [\d:]+ so far, ", line)]  # how far it is, where that takes half a minute
+    assert run.returncode == 0 and not said, run.stderr
     video, picture = (alone[1]/"out"/name for name in ("demo.mp4", "demo.png"))
     assert "out/demo.mp4" in run.stdout and "out/demo.png" in run.stdout
     assert video.stat().st_size > 500_000 and picture.stat().st_size > 500_000

@@ -132,7 +132,7 @@ def _reasons(speech:list, faces:list) -> list:  # of str, "" where a clip is fin
     usual = [_usual(speech), _usual(faces)]
     for both in zip(speech, faces):
         text = next((x for x in both if isinstance(x, str)), "")
-        if all(x is None for x in both): text = "no recording to encode"
+        if all(x is None for x in both): text = "nothing of it is read: it has no sound, and a face needs a codec (--codec mesh)"
         for x, width, what in zip(both, usual, ("speech numbers", "face numbers a frame")):
             if isinstance(x, np.ndarray) and x.shape[-1] != width:
                 text = text or f"{x.shape[-1]} {what}, others have {width}"

@@ -210,6 +210,8 @@ class Request:
         if spoken is not None: self.doubt["says"] = f"{vector}: voice is {self.doubt['says']}" if self.doubt["heard"] else f"{vector}: {self.doubt['says']}"
         if getattr(self.mapper, "config", {}).get("corpus") == "people" and synthetic(to):
             warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it")
+        elif to and "synthetic" in str(getattr(self.mapper, "config", {}).get("corpus")) and not synthetic(to):
+            warn("this mapper was fitted to a synthesiser's voices: for people's speech leave --mapper out")
         if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
             warn("this mapper was fitted without an ear: `cmet train` with --set ear=true makes one that says what it hears")
         return self

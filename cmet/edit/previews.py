@@ -104,7 +104,8 @@ def mark_in(path) -> str|None:
 def in_short(request:Request) -> str:  # request: heard
     "What was heard; where nobody can say, of how much speech."
     if request.doubt and request.doubt["heard"]: return request.doubt["says"].split(", strength")[0]
-    if not request.files["to"] or request.spoken is not None: return request.words[0] or str(request.wish)
+    if request.spoken is not None: return request.words[0]
+    if not request.files["to"]: return str(request.wish)
     counts = [f"{n} clip{'s'*(n > 1)}" for n in (len(request.files[k]) for k in ("to", "frm")) if n]
     return f"speech ({counts[0]}) - neutral" + (f" ({counts[1]})" if len(counts) > 1 else "")
 

@@ -43,8 +43,9 @@ def check_strength(
 
 def named(expr:str) -> dict:  # name -> weight
     "The weights of an expression in which one's own speech may have a name."
-    found = {}
-    for name, k in linear(expr).items(): found[name := OWN if name.lower() == OWN else name] = found.get(name, 0) + k
+    try: found, weights = {}, linear(expr)
+    except CmetError as e: raise CmetError(e.cause if expr in e.cause else f"expression '{expr}': {e.cause}", e.remedy) from e
+    for name, k in weights.items(): found[name := OWN if name.lower() == OWN else name] = found.get(name, 0) + k
     return found
 
 def check_request(to, frm, vector, curve, strength):
@@ -247,7 +248,7 @@ def wanted_vector(
     if vector is None: return found
     try: found = mixed(found, vector, corpus) if to else compose(vector, corpus)
     except CmetError as e:
-        if not to and OWN in named(vector): raise CmetError(f"expression '{vector}' names a {OWN}, and no speech is given", f"give it with --to; {e.remedy}") from e
+        if not to and f"unknown emotion '{OWN}'" in e.cause.lower(): raise CmetError(f"expression '{vector}' names a {OWN}, and no speech is given", f"give it with --to; {e.remedy}") from e
         raise CmetError(e.cause if vector in e.cause else f"expression '{vector}': {e.cause}", e.remedy) from e
     if np.abs(found.values).max() > 1e-6: return found
     raise CmetError(f"the vector '{vector}' is zero", "name an emotion that is not taken off again; neutral is where each begins, and changes nothing (a smile is taken off by -happy)")

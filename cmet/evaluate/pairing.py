@@ -70,7 +70,7 @@ def told(edited) -> tuple:  # (emotion or None, name up to the emotion, who)
 
 def untold(edited) -> str:
     "Why no emotion is known of a video."
-    if len(mixed := recorded_emotions(edited)) < 2: return "its name tells no emotion"
+    if len(mixed := recorded_emotions(edited)) < 2: return f"its name tells no emotion: call it like anna_happy.mp4, or give it one in {TABLE}"
     return f"a mixture ({' + '.join(mixed)}) has no one emotion; {TABLE} can name the one to be read"
 
 def named_sources(folder) -> dict:  # name, with and without its ending -> Path
