@@ -207,6 +207,21 @@ def test_an_older_corpus_is_replaced_only_by_force(tmp_path):
     assert len(read_corpus(out)) == 3 and len(read_corpus(encode_folder(root, out, force=True, **quick))) == 8
 
 
+def test_pieces_of_a_corpus_that_stands_are_cleared_away(tmp_path, monkeypatch):
+    "By the next of the same commands, where one was killed after its corpus got its name; pieces of a run with --force stay."
+    root, out, work = voices(tmp_path/"root", 3), tmp_path/"out", tmp_path/"out.part"
+    with monkeypatch.context() as m, pytest.raises(SystemExit):
+        def killed(parts, but_finished=False): raise SystemExit
+        m.setattr(Parts, "clear", killed)
+        encode_folder(root, out, encoder=Cheap(), progress=False)
+    assert list(work.glob("*.parts")) and read_corpus(out)
+    with pytest.warns(UserWarning, match="encoded already"): encode_folder(root, out, encoder=Cheap(), progress=False)
+    assert {p.name for p in tmp_path.iterdir()} == {"root", "out"}
+    Parts(work).put("of another encoder", np.ones(3))
+    with pytest.warns(UserWarning, match="encoded already"): encode_folder(root, out, encoder=Cheap(), progress=False)
+    assert "of another encoder" in Parts(work)
+
+
 def test_what_is_encoded_already_is_said_to_be(tmp_path, capsys):
     "The same command writes nothing and succeeds; another one says what differs."
     root, out = voices(tmp_path/"root", 4), tmp_path/"out"

@@ -145,10 +145,6 @@ def test_killed_at_random_moments(inputs, once, tmp_path, job, two):
     done = whole(job, folder)
     assert done and all(code in (0, 2) for code, _ in codes), codes
     got, left = result(folder)
-    if job == "encode" and left:  # it was killed when the corpus stood already: the same command says that it exists
-        assert codes[0][0] == 2
-        left = [n for n in left if not n.startswith(("out.part/", "."))]
-        got = {n: h for n, h in got.items() if n in wanted or not n.startswith(("out.part/", "."))}
     assert left == [] and got == wanted and mine(folder) == before and agree(folder)
     print(f"\n| {job} | {'two at once' if two else 'one'} | {kills} kills in {rounds} rounds | same bytes | nothing left | nothing lost |")
 

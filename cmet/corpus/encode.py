@@ -9,7 +9,7 @@ __all__ = ['AGAIN', 'Tools', 'with_sound', 'speech_of', 'faces_of', 'encode_fold
 import os
 import sys
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -221,7 +221,7 @@ def _newer(table, path) -> bool:
     files = {f for c in ("audio", "video", "features", "face") if c in table for f in table[c] if isinstance(f, str) and f}
     return max(stamp(f)[2] for f in files) > stamp(path)[2]
 
-def _finished(out, root, table, layout, encoder, codec) -> Path:
+def _finished(out, root, table, layout, encoder, codec) -> None:
     "A corpus that is there already is the one that is asked for; `CmetError` says what it differs in."
     try: old = read_corpus(out)
     except CmetError as e: raise CmetError(f"'{out}' exists and is damaged ({e.cause})", AGAIN) from e
@@ -234,7 +234,12 @@ def _finished(out, root, table, layout, encoder, codec) -> Path:
     elif _newer(table, out/"meta.json"): other.append("before a recording was changed")
     if other: raise CmetError(f"'{out}' is there and was made otherwise ({', '.join(other)})", AGAIN)
     warn(f"all {len(table)} clips of '{root}' are encoded already, nothing was written; --force does it again")
-    return out
+
+def _tidy(out, work) -> None:
+    "Remove the pieces of a run that was killed when its corpus stood already; later ones are of a run with --force, and stay."
+    if not work.is_dir(): return
+    with suppress(CmetError), claimed(out):  # else another is at it, or nothing can be written here
+        if max((stamp(p)[2] for p in work.glob("*.parts")), default=0) <= stamp(out/"meta.json")[2]: Parts(work).clear()
 
 def encode_folder(
     root,  # folder of a data set
@@ -247,14 +252,17 @@ def encode_folder(
     progress:bool=True, limit:int|None=None,  # show a bar; only the first clips of the table
 ) -> Path:  # `CmetError` where nothing at all can be encoded
     "Encode a data set; the same command goes on where an earlier one was stopped."
-    out, root = _places(out, force)[0], data_set(root)
+    (out, work, _), root = _places(out, force), data_set(root)
     if codec: _card(codec)  # one that does not exist is better noticed now than after hours
     table = read_layout(root, layout := layout or detect_layout(root))[:limit].reset_index(drop=True)
-    if out.is_dir() and os.listdir(out) and not force: return _finished(out, root, table, layout, encoder, codec)
+    if out.is_dir() and os.listdir(out) and not force:
+        _finished(out, root, table, layout, encoder, codec)
+        _tidy(out, work)
+        return out
     if codec and not any(table["video"]): warn(f"no clip in '{root}' has a picture, so the corpus has no faces")
     make_folder(out.parent)
     with claimed(out):
-        _, work, rejected = _places(out, force)  # again: nobody else is at it now
+        rejected = _places(out, force)[2]  # again: nobody else is at it now
         parts = Parts(work)
         try:
             owned(work, [f"../{rejected.name}"], force or _own_table(rejected))
