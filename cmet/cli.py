@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 
 import cmet
-from .core import CmetError, own_notes, visible
+from .core import CmetError, own_notes, plural, visible
 from .io.limits import ENDLESS, lacking, whole
 from .io.settings import read_settings
 from .io.terminal import Listed, Parser, piped, quiet, terminable
@@ -46,7 +46,7 @@ def _edit_all(args, words):
     told, what = edit_folder(args.video, args.out, look=args.preview, **words), "preview" if args.preview else "edited video"
     had = f", {told['had']} were there already"*bool(told["had"])
     if told["says"]: print(told["says"])
-    print(f"{args.out}: {told['made']} {what}{'s'*(told['made'] != 1)}{had}")
+    print(f"{args.out}: {plural(told['made'], what)}{had}")
     if told["lost"]: print(set_aside(args.out, told["lost"]))
 
 def strength(text):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['IN_PYTHON', 'BASIC', 'EMOTIONS', 'EXTENDED', 'ALIASES', 'visible', 'CmetError', 'CmetWarning', 'warn', 'own_notes',
-           'canonical', 'rng', 'device', 'fast_bf16', 'tiled_bf16', 'data_folder', 'builtin', 'find_data', 'data_set',
-           'cache_dir', 'silent', 'sha256', 'explained', 'public', 'plugins', 'Registry']
+           'plural', 'canonical', 'rng', 'device', 'fast_bf16', 'tiled_bf16', 'data_folder', 'builtin', 'find_data',
+           'data_set', 'cache_dir', 'silent', 'sha256', 'explained', 'public', 'plugins', 'Registry']
 
 # %% ../nbs/00_core.ipynb #00_core-002
 import difflib
@@ -53,6 +53,14 @@ def own_notes(caught) -> list:  # of `warnings.catch_warnings(record=True)`
     import cmet
     here = os.path.dirname(cmet.__file__) + os.sep
     return [str(w.message) for w in caught if w.category is CmetWarning or (w.category is UserWarning and w.filename.startswith(here))]
+
+# %% ../nbs/00_core.ipynb #00_core-some-2
+def plural(
+    n:int, one:str,  # so many; what one of them is called
+    many:str="",  # and several, where an s does not do it
+) -> str:  # "1 clip", "2 clips", "2 files were"
+    "A number of things, as one says it."
+    return f"{n} {one if n == 1 else many or one + 's'}"
 
 # %% ../nbs/00_core.ipynb #00_core-007
 BASIC = ("angry", "contempt", "disgusted", "fear", "happy", "sad", "surprised")

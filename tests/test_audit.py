@@ -35,7 +35,7 @@ def actor(tmp_path_factory):
 def test_whole_actor_has_nothing_but_absent_colleagues(actor):
     found = audit(actor)
     assert len(read_layout(actor, "ravdess")) == 60 and Counter(found["kind"]) == {"missing speaker": 23, "one voice": 1}
-    assert found.equals(audit(actor, workers=2)) and "60 clips of 1 speakers" in report(found)
+    assert found.equals(audit(actor, workers=2)) and "60 clips of 1 speaker in 60 files" in report(found)
     assert not found["fault"].any() and "0 faults, 24 notes" in report(found) and "note: missing speaker: 23" in report(found)
     assert "missing speaker: 23" in report(found) and "and 18 more" in report(found)
 
@@ -102,7 +102,7 @@ def test_files_that_are_no_clips_are_counted(tmp_path, capsys):
     assert main(["audit", str(tmp_path/"own")]) == 0 and "nothing to complain about" in capsys.readouterr().out
     for name in "a.jpg", "more/b.JPG", "song.aiff", "LICENSE", ".hidden.jpg": (tmp_path/"own"/name).touch()
     assert main(["audit", str(tmp_path/"own")]) == 0
-    assert capsys.readouterr().out.endswith("mead-clips: 2 clips of 1 speakers in 2 files; 0 faults, 3 notes\nno sound, so nothing can be heard\n"
+    assert capsys.readouterr().out.endswith("mead-clips: 2 clips of 1 speaker in 2 files; 0 faults, 3 notes\nno sound, so nothing can be heard\n"
         "note: not read: 3 (no clip is read from such files: convert recordings to wav or mp4, leave the rest as it is)\n"
         "  without an ending: 1 file, first LICENSE\n  .jpg: 2 files, first a.jpg\n  .aiff: 1 file, first song.aiff\n")
     talk(tmp_path/"r"/"Actor_05"/"03-01-01-01-01-01-05.wav", 0)
@@ -121,7 +121,7 @@ def test_what_encoding_would_leave_out_and_what_an_ear_would_miss(tmp_path, caps
     half = (root/"ann"/"happy"/"half.wav").read_bytes()
     (root/"ann"/"happy"/"half.wav").write_bytes(half[:len(half)//2])
     found = audit(root)
-    assert Counter(found["kind"]) == {"no speech": 3, "misspelt emotion": 1, "unknown emotion": 1, "never neutral": 1, "lone emotion": 2}
+    assert Counter(found["kind"]) == {"no speech": 3, "misspelt emotion": 1, "unknown emotion": 1, "never neutral": 1, "lone emotion": 2, "one clip": 3}
     assert set(found[found["fault"]]["kind"]) == {"no speech", "misspelt emotion"}
     one = found.set_index(["kind", "emotion"])["detail"]
     assert "did you mean happy" in one["misspelt emotion", "hapy"] and "speech of ann alone" in one["lone emotion", "smug"]
@@ -133,6 +133,20 @@ def test_what_encoding_would_leave_out_and_what_an_ear_would_miss(tmp_path, caps
     assert "3 clips set aside" in said, "as many as encoding leaves out"
 
 
+def test_what_is_lost_is_told_once_and_others_are_not_forgotten(tmp_path):
+    "A clip that cannot be read neither lacks a picture nor is it anybody's speech; and who has an emotion, but is never neutral, is named."
+    for k, (who, felt) in enumerate([(w, e) for w in ("ann", "bob") for e in ("happy", "neutral")]*2 + [("ann", "sad"), ("cy", "sad"), ("bob", "fear")]):
+        talk(tmp_path/who/felt/f"{k}.wav", k)
+    (tmp_path/"bob"/"angry").mkdir()
+    for name in "a.wav", "b.mp4": (tmp_path/"bob"/"angry"/name).write_bytes(name.encode()*9)
+    found = audit(tmp_path)
+    assert Counter(found["kind"]) == {"unreadable": 2, "never neutral": 1, "one clip": 1, "lone emotion": 2}
+    assert report(found).count("angry") == 2*2, "a line each, in which the path has the name again"
+    assert dict(found[found["kind"] == "lone emotion"][["emotion", "detail"]].to_numpy()) == {
+        "fear": "in the speech of bob alone", "sad": "in the speech of ann alone; cy is never neutral"}
+    assert [*found[found["kind"] == "one clip"]["emotion"]] == ["fear"] and "two of an emotion at least: add another" in report(found)
+
+
 def test_voices_of_some_and_faces_of_others_are_no_fault(tmp_path):
     frames, _ = read_video(builtin("portrait.mp4"))
     for k, felt in enumerate(("happy", "neutral")):
@@ -140,11 +154,11 @@ def test_voices_of_some_and_faces_of_others_are_no_fault(tmp_path):
         (tmp_path/"bob"/felt).mkdir(parents=True)
         write_video(tmp_path/"bob"/felt/"1.mp4", frames[k:k + 8, ::4, ::4], 25)
     found = audit(tmp_path)
-    assert Counter(found["kind"]) == {"voice alone": 1, "face alone": 1, "one voice": 1} and not found["fault"].any()
+    assert Counter(found["kind"]) == {"voice alone": 1, "face alone": 1, "one voice": 1, "one clip": 2} and not found["fault"].any()
     assert "note: face alone: 1 (who is never heard: `cmet train --set across=true`" in report(found) and "  bob: 2 clips" in report(found)
     write_video(tmp_path/"ann"/"happy"/"2.mp4", frames[9:17, ::4, ::4], 25)
     found = audit(tmp_path)
-    assert Counter(found["kind"]) == {"no picture": 2, "no sound": 1, "face alone": 1, "one voice": 1}, "she is seen and heard, but never at once"
+    assert Counter(found["kind"]) == {"no picture": 2, "no sound": 1, "face alone": 1, "one voice": 1, "one clip": 2}, "she is seen and heard, but never at once"
     assert not found["fault"].any() and "read for its face alone" in report(found), "nothing of it is lost"
 
 
@@ -154,7 +168,7 @@ def test_a_plain_name_is_a_data_set_of_the_users_folder(tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CMET_DATA", str(tmp_path/"data"))
     assert main(["audit", "mine"]) == 0 and main(["encode", "mine", "-o", "out", "--encoder", "egemaps"]) == 0
-    assert "folder: 2 clips of 1 speakers" in (said := capsys.readouterr().out) and "out: 2 clips" in said
+    assert "folder: 2 clips of 1 speaker in" in (said := capsys.readouterr().out) and "out: 2 clips of 1 speaker, 2 emotions, 88" in said
     assert main(["audit", "mien"]) == 2 and capsys.readouterr().err == "cmet: 'mien' is no folder: did you mean mine?\n"
     monkeypatch.delenv("CMET_DATA")
     for line in ["audit", "mine"], ["encode", "mine", "-o", "again"]:

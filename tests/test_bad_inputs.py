@@ -234,7 +234,7 @@ def test_in_a_data_set_names_that_are_not_utf8_are_left_out_and_counted(tmp_path
     for argv in ["encode", "d", "-o", "c"], ["audit", "d"], ["eval", "d"]:
         assert main([argv[0], str(tmp_path/"d"), *argv[2:3], *[str(tmp_path/a) for a in argv[3:]]]) == 2*(argv[0] == "eval")
         told = capsys.readouterr()
-        if argv[0] != "eval": assert "2 names in" in told.err and r"first 'Zo\xe9': rename them" in told.err and "1 clips of 1 speakers" in told.out
+        if argv[0] != "eval": assert "2 names in" in told.err and r"first 'Zo\xe9': rename them" in told.err and "1 clip of 1 speaker" in told.out
     check(main(["encode", str(tmp_path/"d"), "-o", latin(tmp_path, "é")]), capsys.readouterr().err, "not UTF-8")
     check(main(["encode", latin(tmp_path/"d", "Zoé"), "-o", str(tmp_path/"e")]), capsys.readouterr().err, "not UTF-8")
 

@@ -133,7 +133,7 @@ def test_one_file_named_like_a_data_sets_makes_none_of_ones_own(tmp_path, capsys
     assert main(["encode", str(tmp_path/"own"), "-o", str(tmp_path/"made")]) == 0
     made = read_corpus(tmp_path/"made")
     assert (made.meta["layout"], made.speakers, made.emotions, len(made)) == ("folder", ["ann"], ["happy", "neutral"], 11)
-    assert f"1 files were not recognised, first '{stray}'" in capsys.readouterr().err
+    assert f"1 file was not recognised, first '{stray}'" in capsys.readouterr().err
     assert main(["encode", str(tmp_path/"loose"), "-o", str(tmp_path/"c")]) == 2 and not (tmp_path/"c").exists()
     assert "fits 1 of 12; not me 1.flac, me 10.flac, me 11.flac …): say which with --layout, or give a folder of one data set only" in capsys.readouterr().err
 

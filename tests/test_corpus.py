@@ -196,7 +196,7 @@ def test_emodb_says_everything_in_its_names(tmp_path):
     touch(tmp_path, "db/wav/03a01Fa.wav", "db/wav/16b10Lc.wav", "db/wav/16b10Ld.wav")
     assert detect_layout(tmp_path/"db") == "emodb"
     touch(tmp_path, "db/wav/08b02wb.wav")
-    with pytest.warns(UserWarning, match="1 files were not recognised, first 'wav/08b02wb.wav'"): t = emodb(tmp_path/"db")
+    with pytest.warns(UserWarning, match="1 file was not recognised, first 'wav/08b02wb.wav'"): t = emodb(tmp_path/"db")
     assert [*zip(t["speaker"], t["emotion"], t["intensity"], t["sentence"], t["take"])] == [
         ("03", "happy", 2, "a01", "a"), ("16", "boredom", 2, "b10", "c"), ("16", "boredom", 2, "b10", "d")]
 
@@ -233,7 +233,7 @@ def test_face_tables_of_openface_and_pyfeat(tmp_path):
     pf.write_text(",".join([*AUS[:-1], "AU43"]) + "\n" + ",".join(["0.5"]*17))
     a, b = read_face_table(of), read_face_table(pf)
     assert np.array_equal(a[0], np.arange(17)) and np.isnan(a[1]).all() and np.allclose(b, 2.5)
-    with pytest.warns(UserWarning, match="1 frames"): assert make_corpus([{}], faces=[a]).face.shape == (1, 17)
+    with pytest.warns(UserWarning, match="1 frame without"): assert make_corpus([{}], faces=[a]).face.shape == (1, 17)
     of.write_text("AU01_r,AU02_r\n1,2")
     with pytest.raises(CmetError, match="AU04_r"): read_face_table(of)
     np.save(tmp_path/"bad.npy", np.array([{}]), allow_pickle=True)
@@ -280,7 +280,7 @@ def test_one_row_is_one_frame_of_one_person(tmp_path):
 def test_a_number_that_is_none_costs_its_frame(tmp_path, bad):
     face = read_face_table(openface(tmp_path/"t.csv", [(f, 0, .98, 1, f, {"AU12": bad} if f == 2 else {}) for f in (1, 2, 3)]))
     assert np.array_equal(face, np.repeat([[1], [np.nan], [3]], 17, 1), equal_nan=True)
-    with pytest.warns(UserWarning, match="1 frames"): assert make_corpus([{}], faces=[face]).lengths.tolist() == [2]
+    with pytest.warns(UserWarning, match="1 frame without"): assert make_corpus([{}], faces=[face]).lengths.tolist() == [2]
     if bad in ("inf", "nan"):
         np.save(tmp_path/"t.npy", [[1, 2], [float(bad), 3]])
         assert np.isnan(read_face_table(tmp_path/"t.npy")[1]).all()

@@ -180,7 +180,7 @@ def test_nothing_to_encode(tmp_path):
     root.mkdir(parents=True)
     with pytest.raises(CmetError, match="no clips in"): encode_folder(tmp_path/"root", tmp_path/"out")
     (root/"a.wav").touch()
-    with pytest.raises(CmetError, match="none of 1 clips can be encoded .*empty"): encode_folder(tmp_path/"root", tmp_path/"out")
+    with pytest.raises(CmetError, match="none of 1 clip can be encoded .*empty"): encode_folder(tmp_path/"root", tmp_path/"out")
     with pytest.raises(CmetError, match="unknown layout 'meed'"): encode_folder(tmp_path/"root", tmp_path/"out", "meed")
     with pytest.raises(CmetError, match="unknown codec"): encode_folder(tmp_path/"root", tmp_path/"out", codec="mash", encoder=None)
     with pytest.raises(CmetError, match="no folder"): encode_folder(tmp_path/"none", tmp_path/"out")

@@ -345,7 +345,8 @@ def rows(*emotions, speaker="A"): return [dict(speaker=speaker, emotion=e) for e
     (make_corpus(rows("neutral", "happy"), faces=np.ones((2, 3))), "no speech"),
     (make_corpus(rows("neutral", "happy"), np.ones((2, 3))), "no face"),
     (make_corpus(rows("happy", "happy"), np.ones((2, 3)), np.ones((2, 3))), "one emotion"),
-    (make_corpus(rows("neutral", "neutral", "happy"), np.ones((3, 3)), np.ones((3, 3))), "'happy' has one speech clip")])
+    (make_corpus(rows("neutral", "neutral", "happy"), np.ones((3, 3)), np.ones((3, 3))), "'happy' has one speech clip"),
+    (make_corpus(rows("neutral", "neutral", "happy", "sad"), np.ones((4, 3)), np.ones((4, 3))), "emotions 'happy', 'sad' have one speech clip each: add another of each")])
 def test_a_corpus_that_cannot_teach(corpus, word):
     for name in ("label", "ridge"):
         with pytest.raises(CmetError, match=word): mapper(name).fit(corpus)

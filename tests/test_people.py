@@ -282,6 +282,11 @@ def test_an_emotion_of_one_person_is_named_and_may_be_left_out():
                               np.concatenate([x, x[:2]]), name="toy", encoder="toy", codec="mesh"), talking_textbook(), name="both")
     with pytest.raises(CmetError, match=f"'grumpy' is in the speech of {clips[0]['speaker']} alone.*held_emotions=.'grumpy'."):
         mapper("transformer", ear=True, across=True).fit(both)
+    more = make_corpus([dict(clips[0], emotion=e, sentence=str(i)) for e in ("smug", "dull") for i in "12"], x[:4], name="more", encoder="toy", codec="mesh")
+    with pytest.raises(CmetError) as e: mapper("transformer", ear=True, across=True, train=dict(held_emotions=["grumpy"])).fit(concat(both, more, name="all"))
+    who = clips[0]["speaker"]
+    assert e.value.cause == f"'dull' is in the speech of {who} alone; 'smug' is in the speech of {who} alone: no ear can be tried on them", "all at once"
+    assert "--set held_emotions=[grumpy,dull,smug]`" in e.value.remedy, "what was left out stays out"
     made = mapper("transformer", ear=True, across=True, train=dict(held_emotions=["grumpy"], steps=2)).fit(both)
     assert "grumpy" not in made.ear.names and set(made.ear.names) == set(emotion)
 

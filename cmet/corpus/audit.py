@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from ..core import ALIASES, EMOTIONS, CmetError, canonical, data_set, sha256
+from ..core import ALIASES, EMOTIONS, CmetError, canonical, data_set, plural, sha256
 from .datasets import LAYOUTS, RECORDING, detect_layout, layout_files
 from .sampling import lone, strangers
 from ..io.files import opened, video_stream
@@ -78,6 +78,7 @@ FOUND = {  # kind -> (is it a fault?, what it means, and what to do)
     "face alone": (False, "who is never heard: `cmet train --set across=true` pairs every voice with every face"),
     "never neutral": (False, "no ear is fitted to such a voice, which has nothing to be compared with: add neutral speech"),
     "one voice": (False, "an ear (`cmet train --set ear=true`) needs voices of several people: add speech of others"),
+    "one clip": (False, "`cmet train` wants two of an emotion at least: add another, or take it out"),
     "lone emotion": (False, "no ear can be tried on it: add it for others, or leave it out: `--set held_emotions=[…]`")}
 
 def _row(kind, key=("", "", 0, "", ""), clip=None, detail="") -> dict:
@@ -88,8 +89,7 @@ def _row(kind, key=("", "", 0, "", ""), clip=None, detail="") -> dict:
     return dict(kind=kind, speaker=speaker, emotion=emotion, level=level, clip=clip, detail=detail, fault=FOUND[kind][0])
 
 # %% ../../nbs/40_corpus/20_audit.ipynb #20_audit-010
-def _some(n, what) -> str: return f"{n} {what}{'s'*(n != 1)}"
-def _count(emotion, names) -> str: return _some(len(names), "clip")
+def _count(emotion, names) -> str: return plural(len(names), "clip")
 
 def _grouped(kind, keys, detail=_count) -> list:  # detail: (emotion, set of sentences) -> str
     "Findings of one kind, clips of a speaker, emotion and level together."
@@ -109,7 +109,7 @@ def compared(
         hurt = names & paper_sentences(emotion) if EXPECTED[layout] is _mead else ()
         return _count(emotion, names) + (f"; the paper uses {runs(hurt)}" if hurt else "")
     missing = [k for k in wanted - have if k[0] in present]
-    nobody = [_row("missing speaker", (s, "", 0, "", ""), detail=f"{n} clips") for s, n in absent.items()]
+    nobody = [_row("missing speaker", (s, "", 0, "", ""), detail=plural(n, "clip")) for s, n in absent.items()]
     return nobody + _grouped("missing", missing, gap) + _grouped("surplus", have - wanted)
 
 # %% ../../nbs/40_corpus/20_audit.ipynb #20_audit-014
@@ -125,10 +125,10 @@ def _equal(root, files) -> list:
     sizes, by = defaultdict(list), defaultdict(list)
     for path, _, key in files:
         if (root/path).is_file(): sizes[(root/path).stat().st_size].append((path, key))
-    for size, some in sizes.items():
-        for path, key in some if size and len(some) > 1 else (): by[sha256(root/path)].append((path, key))
-    return [_row("same content", some[0][1], detail=" = ".join(p for p, _ in some))
-            for some in by.values() if len(some) > 1]
+    for size, alike in sizes.items():
+        for path, key in alike if size and len(alike) > 1 else (): by[sha256(root/path)].append((path, key))
+    return [_row("same content", same[0][1], detail=" = ".join(p for p, _ in same))
+            for same in by.values() if len(same) > 1]
 
 # %% ../../nbs/40_corpus/20_audit.ipynb #20_audit-016
 GAP = .1  # seconds by which sound and picture may differ
@@ -155,11 +155,11 @@ def listened(job) -> tuple:  # path, kind, is it what will be heard of its clip?
     except CmetError as e: return own, e.cause
     return own, None
 
-def _opened(root, files, workers) -> tuple:  # (findings, {(key, kind): lengths})
+def _opened(root, files, workers) -> tuple:  # (findings, keys of the clips they cost, {(key, kind): lengths})
     "What cannot be read or heard, and the lengths of the others."
     media, own = [f for f in files if f[1] in ("audio", "video")], {f[2] for f in files if f[1] in ("audio", "features")}
     jobs = [(str(root/path), kind, kind == "audio" or key not in own) for path, kind, key in media]
-    found, known = [], {}
+    found, lost, known = [], set(), {}
     bar = bar_of(each(listened, jobs, workers), "listening", len(jobs), unit="file", leave=False)
     for k, value, error in sorted(bar, key=lambda done: done[0]):
         path, kind, key = media[k]
@@ -167,7 +167,8 @@ def _opened(root, files, workers) -> tuple:  # (findings, {(key, kind): lengths}
         plain = lambda text, path=path: text.replace(str(root/path), path)
         if error: found.append(_row("unreadable", key, detail=plain(error.partition(": ")[2])))
         if why: found.append(_row("no speech", key, detail=plain(why)))
-    return found, known
+        if error or why: lost.add(key)
+    return found, lost, known
 
 # %% ../../nbs/40_corpus/20_audit.ipynb #20_audit-017
 def _apart(known, gap) -> list:
@@ -184,10 +185,10 @@ def _halves(heard, seen) -> list:  # sets of keys
     "Where a data set has sound and pictures: people, and clips of the other people, that have only one of them."
     if not (heard and seen): return []
     both, found = {k[0] for k in heard} & {k[0] for k in seen}, []
-    for alone, half, some, others in ("voice alone", "no picture", heard, seen), ("face alone", "no sound", seen, heard):
-        people = Counter(k[0] for k in sorted(some) if k[0] not in both)
+    for alone, half, mine, others in ("voice alone", "no picture", heard, seen), ("face alone", "no sound", seen, heard):
+        people = Counter(k[0] for k in sorted(mine) if k[0] not in both)
         found += [_row(alone, (who, "", 0, "", ""), detail=_count("", range(n))) for who, n in people.items()]
-        found += _grouped(half, {k for k in some - others if k[0] in both})
+        found += _grouped(half, {k for k in mine - others if k[0] in both})
     return found
 
 # %% ../../nbs/40_corpus/20_audit.ipynb #20_audit-041
@@ -205,17 +206,20 @@ def _others(paths) -> list:
     "Files that the kit takes for no recordings, those of a kind together."
     by = defaultdict(list)
     for path in paths: by[PurePath(path).suffix.lower() or "without an ending"].append(path)
-    return [_row("not read", detail=f"{end}: {_some(len(some), 'file')}, first {some[0]}") for end, some in by.items()]
+    return [_row("not read", detail=f"{end}: {plural(len(found), 'file')}, first {found[0]}") for end, found in by.items()]
 
 def _voices(heard) -> list:
-    "What an ear would miss in the people who speak."
+    "What a training or its ear would miss in the people who speak."
     calm = {who for who, felt, *_ in heard if felt == "neutral"}
     found = [_row("never neutral", (who, "", 0, "", "")) for who in sorted({k[0] for k in heard} - calm)]
+    found += [_row("one clip", ("", e, 0, "", "")) for e, n in sorted(Counter(k[1] for k in heard).items()) if n == 1]
     who, felt = (np.array([k[i] for k in sorted(heard) if k[0] in calm], str) for i in (0, 1))
-    try: part = strangers(who)
+    try: few = lone(who, felt, strangers(who))
     except CmetError: return found + [_row("one voice", (w, "", 0, "", "")) for w in sorted(calm)]
-    some = {e: sorted(set(who[felt == e])) for e in lone(felt, part)}
-    return found + [_row("lone emotion", ("", e, 0, "", ""), detail=f"in the speech of {', '.join(people[:3])} alone") for e, people in some.items()]
+    def told(e, people):
+        more, others = (f" and {len(people) - 3} more"*(len(people) > 3), sorted({k[0] for k in heard if k[1] == e} - calm))
+        return f"in the speech of {', '.join(people[:3])}{more} alone" + f"; {', '.join(others[:3])} {'is' if len(others) == 1 else 'are'} never neutral"*bool(others)
+    return found + [_row("lone emotion", ("", e, 0, "", ""), detail=told(e, people)) for e, people in few.items()]
 
 # %% ../../nbs/40_corpus/20_audit.ipynb #20_audit-019
 def _key(row) -> tuple:
@@ -237,11 +241,11 @@ def audit(
     files = [(path, kind, _key(row)) for path, kind, row in all_files if kind]
     if not files: raise CmetError(f"no clips of layout '{layout}' in '{root}'", "name another layout")
     keys = {key for _, _, key in files}
-    bad, known = _opened(root, files, workers)
+    bad, lost, known = _opened(root, files, workers)
     heard, seen = ({key for _, k, key in files if k in kinds} for kinds in (("audio", "features"), ("video", "face")))
     heard |= {key for (key, _), own in known.items() if own[0] is not None}
-    found = (compared(layout, keys) if layout in EXPECTED else []) + _halves(heard, seen) + _doubled(files)
-    found += _equal(root, files) + bad + _apart(known, gap) + _strange(keys, layout) + (_voices(heard) if heard else [])
+    found = (compared(layout, keys) if layout in EXPECTED else []) + _halves(heard - lost, seen - lost) + _doubled(files)
+    found += _equal(root, files) + bad + _apart(known, gap) + _strange(keys, layout) + (_voices(heard - lost) if heard else [])
     odd = [path for path, kind, _ in all_files if not kind]
     found += [_row("unrecognised", detail=path) for path in odd if RECORDING.fullmatch(path)]
     found += _others([path for path in odd if not RECORDING.fullmatch(path)])
@@ -257,8 +261,8 @@ def report(
 ) -> str:
     "An audit as text."
     a, many = findings.attrs, Counter(findings["fault"])
-    text = [f"{a['layout']}: {a['clips']} clips of {a['speakers']} speakers in {a['files']} files; "
-            + (f"{_some(many[True], 'fault')}, {_some(many[False], 'note')}" if len(findings) else "nothing to complain about")]
+    text = [f"{a['layout']}: {plural(a['clips'], 'clip')} of {plural(a['speakers'], 'speaker')} in {plural(a['files'], 'file')}; "
+            + (f"{plural(many[True], 'fault')}, {plural(many[False], 'note')}" if len(findings) else "nothing to complain about")]
     if not a["heard"]: text.append("no sound, so nothing can be heard")
     if not a["pairs"]: text.append("no pictures, so lengths of sound and picture were not compared")
     for kind, part in findings.sort_values("fault", ascending=False, kind="stable").groupby("kind", sort=False):

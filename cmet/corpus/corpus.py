@@ -21,7 +21,7 @@ from types import NoneType, SimpleNamespace
 import numpy as np
 
 import cmet
-from ..core import CmetError, builtin, sha256, warn
+from ..core import CmetError, builtin, plural, sha256, warn
 from .datasets import (COLUMNS, clip_table, cmet_samples, face_at_rest, mead, mead_clips, neutral_videos, ravdess, watched)
 from ..io.files import atomic_folder, put_back
 from ..io.limits import TABLE, check_size, odd_row, read_array, read_json
@@ -62,8 +62,8 @@ class Arrays:
         "One column of the table; who asks no more of a mapper's bank of voices needs no pandas."
         return self.clips[name].to_numpy()
     def __repr__(self):
-        return (f"Corpus '{self.name}': {len(self)} clips, {len(self.speakers)} speakers, "
-                f"{len(self.emotions)} emotions, speech {self.speech.shape}, face {self.face.shape}")
+        return (f"Corpus '{self.name}': {plural(len(self), 'clip')}, {plural(len(self.speakers), 'speaker')}, "
+                f"{plural(len(self.emotions), 'emotion')}, speech {self.speech.shape}, face {self.face.shape}")
     name = property(lambda self: self.meta.get("name", "unnamed"))
     speakers = property(lambda self: sorted(set(self.column("speaker"))))
     emotions = property(lambda self: sorted(set(self.column("emotion"))))
@@ -159,7 +159,7 @@ def make_corpus(
     if len(widths) > 1: raise CmetError(f"faces of widths {sorted(widths)}", "use one codec for all clips")
     kept = [f[~np.isnan(f).all(1)] if f.size else np.zeros((0, *widths)) for f in faces]
     lost = sum(map(len, faces)) - sum(map(len, kept))
-    if lost: warn(f"{lost} frames without a face were left out")
+    if lost: warn(f"{plural(lost, 'frame')} without a face left out")
     offsets = np.concatenate([[0], np.cumsum([len(f) for f in kept], dtype=np.int64)])
     face = np.concatenate([np.zeros((0, *widths)), *kept])
     versions = {"cmet": cmet.__version__, "numpy": np.__version__}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import ALIASES, CmetError, Registry, canonical, data_set, plugins, warn
+from ..core import ALIASES, CmetError, Registry, canonical, data_set, plugins, plural, warn
 from ..io.files import walk
 
 # %% ../../nbs/40_corpus/10_datasets.ipynb #10_datasets-005
@@ -159,9 +159,9 @@ def _clips(root:Path, layout:str, view:str) -> list:  # of dicts, one a clip
         elif kind in clip: again.append(path)
         clip[kind] = str(root/path)
     if again:
-        warn(f"{len(again)} clips are there twice, first '{again[0]}'; `cmet audit` lists them")
+        warn(f"{plural(len(again), 'clip is', 'clips are')} there twice, first '{again[0]}'; `cmet audit` lists them")
     if rows and strange:
-        warn(f"{len(strange)} files were not recognised, first '{strange[0]}'; layout '{layout}' "
+        warn(f"{plural(len(strange), 'file was', 'files were')} not recognised, first '{strange[0]}'; layout '{layout}' "
              f"expects {LAYOUTS.find(layout).example}")
     return list(rows.values())
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import cmet
-from ..core import CmetError, data_set, sha256, warn
+from ..core import CmetError, data_set, plural, sha256, warn
 from .audit import lengths
 from .corpus import FILES, make_corpus, read_corpus, write_corpus
 from .datasets import COLUMNS, detect_layout, face_at_rest, neutral_videos, read_layout, watched
@@ -209,7 +209,7 @@ def _keep(out, rejected, root, table, speech, faces, layout, encoder, codec):
     "Write the corpus, and the table of what was left out."
     reasons = _reasons(speech, faces)
     fine = [i for i, r in enumerate(reasons) if not r]
-    if not fine: raise CmetError(f"none of {len(table)} clips can be encoded ({reasons[0]})", "give others")
+    if not fine: raise CmetError(f"none of {plural(len(table), 'clip')} can be encoded ({reasons[0]})", "give others")
     lost, names = _set_aside(rejected, table, reasons, root), _names(layout, encoder, codec, faces)
     speech, faces = ([x[i] for i in fine] for x in (speech, faces))
     meta = dict(name=Path(root).resolve().name, layout=layout, rejected=lost)
@@ -230,10 +230,11 @@ def _finished(out, root, table, layout, encoder, codec) -> None:
     other = [f"{what} {was.get(name) or 'none'}" for what, (name, key) in told.items() if was.get(key) != now[key]]
     columns = [c for c in (*COLUMNS[:4], "take", "source") if c in table and c in old.clips]
     keys = [set(map(tuple, t[columns].to_numpy())) for t in (old.clips, table)]
-    if len(old) + lost != len(table) or keys[0] - keys[1]: other.append(f"of {len(old) + lost} clips, not these {len(table)}")
+    if len(old) + lost != len(table) or keys[0] - keys[1]: other.append(f"of {plural(len(old) + lost, 'clip')}, not these {len(table)}")
     elif _newer(table, out/"meta.json"): other.append("before a recording was changed")
     if other: raise CmetError(f"'{out}' is there and was made otherwise ({', '.join(other)})", AGAIN)
-    warn(f"all {len(table)} clips of '{root}' are encoded already, nothing was written; --force does it again")
+    told = plural(len(table), f"clip of '{root}' is", f"clips of '{root}' are")
+    warn(f"all {told} encoded already, nothing was written; --force does it again")
 
 def _tidy(out, work) -> None:
     "Remove the pieces of a run that was killed when its corpus stood already; later ones are of a run with --force, and stay."
@@ -281,7 +282,7 @@ def summary(
 ) -> str:  # one or two lines
     "What is in a corpus, and what was set aside."
     corpus = read_corpus(out)
-    what = f"{len(corpus)} clips of {len(corpus.speakers)} speakers, {len(corpus.emotions)} emotions"
+    what = f"{plural(len(corpus), 'clip')} of {plural(len(corpus.speakers), 'speaker')}, {plural(len(corpus.emotions), 'emotion')}"
     for name, unit, maker in ("speech", "clip", "encoder"), ("face", "frame", "codec"):
         width = getattr(corpus, name).shape[1]
         if width: what += f", {width} {name} numbers a {unit} ({corpus.meta[maker]})"

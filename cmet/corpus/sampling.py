@@ -60,11 +60,12 @@ def strangers(
     return np.array([fold[p] for p in person])
 
 def lone(
-    emotion,  # text [n]
+    voice, emotion,  # text [n], as above; text [n]
     part,  # [n], of `strangers`
-) -> list:  # names
+) -> dict:  # emotion -> who has it
     "Emotions that are in one part alone."
-    return [e for e in sorted({*map(str, emotion)} - {*NOT_FELT}) if len(set(part[np.asarray(emotion) == e])) < 2]
+    person, emotion = np.array([str(v).split("#")[0] for v in voice]), np.asarray(emotion)
+    return {e: sorted(set(person[emotion == e])) for e in sorted({*map(str, emotion)} - {*NOT_FELT}) if len(set(part[emotion == e])) < 2}
 
 # %% ../../nbs/40_corpus/50_sampling.ipynb #50_sampling-008
 @dataclass
@@ -151,8 +152,9 @@ def check_corpus(
         if len({e for _, e in p.keys}) < 2: raise CmetError(f"{name}: {space} of one emotion", "add another")
     shared = {e for _, e in parts[0].keys} & {e for _, e in parts[1].keys}
     counts = {e: sum(n for n, k in zip(parts[0].size, parts[0].keys) if k[1] == e) for e in shared}
-    if lone := sorted(e for e, n in counts.items() if n < 2):
-        raise CmetError(f"{name}: emotion '{lone[0]}' has one speech clip", "add another, or leave it out")
+    if few := sorted(e for e, n in counts.items() if n < 2):
+        s, have, each, it = ("s", "have", " each", "them") if len(few) > 1 else ("", "has", "", "it")
+        raise CmetError(f"{name}: emotion{s} {', '.join(map(repr, few))} {have} one speech clip{each}", f"add another{each and ' of each'}, or leave {it} out")
     return parts
 
 # %% ../../nbs/40_corpus/50_sampling.ipynb #50_sampling-015

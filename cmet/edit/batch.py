@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import CmetError, own_notes, sha256, warn
+from ..core import CmetError, own_notes, plural, sha256, warn
 from .pipeline import Request, put_on
 from .previews import mark_in, mark_of, strip
 from ..io.claims import claimed, remove
@@ -123,7 +123,7 @@ def edit_folder(
             bar.close()
             for place in sorted(_folders(out) - before, reverse=True):
                 with suppress(OSError): place.rmdir()  # one in which nothing was made
-        if len(lost) == len(plan): raise CmetError(f"none of {len(plan)} videos can be edited ({lost[0][0]}: {lost[0][1]})", "give others")
+        if len(lost) == len(plan): raise CmetError(f"none of {plural(len(plan), 'video')} can be edited ({lost[0][0]}: {lost[0][1]})", "give others")
         remove(table)
         if lost:
             with atomic(table) as new, open(new, "w", newline="", encoding="utf-8") as f: csv.writer(f).writerows([("file", "reason"), *lost])

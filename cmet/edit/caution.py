@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core import plural
 from ..io.sound import read_audio
 from ..mappers.base import STRANGE, wished, within
 from ..mappers.ear import APART, MANY
@@ -123,7 +124,7 @@ def in_words(doubt:dict, encoder:str, strength:float|list) -> str:  # strength: 
     if doubt["neutral"] == "bank": return f"by name: the mapper's mean voices sound {heard} (by {encoder}), strength {strengths}"  # nobody spoke
     source = {"given": "against the given neutral", "guessed": "against a guessed neutral",
               "mean": "against the mean neutral it learned"}[doubt["neutral"]]
-    clips = f"{doubt['clips']} clip{'s' if doubt['clips'] > 1 else ''}, " if doubt["clips"] else ""
+    clips = f"{plural(doubt['clips'], 'clip')}, " if doubt["clips"] else ""
     if heard and clips: clips = f"of the {doubt['knows']} emotions it knows; {clips}"  # speech may carry any other
     return f"{f'heard {heard}' if heard else DEAF} ({clips}{source}, by {encoder}), strength {strengths}"
 

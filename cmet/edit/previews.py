@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import CmetError, warn
+from ..core import CmetError, plural, warn
 from .caution import standing
 from .pipeline import LABEL, MOST, Request, Shown
 from .request import Course, change
@@ -74,7 +74,7 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
         warnings.simplefilter("ignore")
         face = np.concatenate([codec.encode(t) for t in whole])
     seen = np.isfinite(face).all(1)
-    if not seen.any(): raise CmetError(f"no face at {len(seen)} moments of '{source.path}'", "give a video of one face, seen from the front")
+    if not seen.any(): raise CmetError(f"no face at {plural(len(seen), 'moment')} of '{source.path}'", "give a video of one face, seen from the front")
     delta = change(request.mapper, request.wish, face, at)
     gain = None if request.gain is None else request.gain.over(source.n_frames or max(frames) + 1, source.fps)[0][list(frames)]
     drawn, notes = request.drawn(delta, whole[0], gain)
@@ -106,7 +106,7 @@ def in_short(request:Request) -> str:  # request: heard
     if request.doubt and request.doubt["heard"]: return request.doubt["says"].split(", strength")[0]
     if request.spoken is not None: return request.words[0]
     if not request.files["to"]: return str(request.wish)
-    counts = [f"{n} clip{'s'*(n > 1)}" for n in (len(request.files[k]) for k in ("to", "frm")) if n]
+    counts = [plural(n, "clip") for n in (len(request.files[k]) for k in ("to", "frm")) if n]
     return f"speech ({counts[0]}) - neutral" + (f" ({counts[1]})" if len(counts) > 1 else "")
 
 def strip(request:Request, source, out, force:bool=False) -> Path:  # request: heard; out: a .png that may be written

@@ -12,7 +12,7 @@ from itertools import islice
 
 import numpy as np
 
-from ..core import CmetError
+from ..core import CmetError, plural
 
 # %% ../../nbs/35_edtalk/40_crop.ipynb #40_crop-005
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def window_of(
     boxes = np.asarray(boxes, float).reshape(-1, 4)
     seen = boxes[np.isfinite(boxes).all(1)]
     if not len(seen):
-        raise CmetError(f"no face was found in {len(boxes)} frames",
+        raise CmetError(f"no face was found in {plural(len(boxes), 'frame')}",
                         "use a video that shows a face from the front")
     x0, y0, x1, y1 = np.median(seen, axis=0)
     side = max(16, round((y1 - y0)/HEIGHT))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import EMOTIONS, CmetError, sha256
+from ..core import EMOTIONS, CmetError, plural, sha256
 from .benchmark import Bench, fvd_of, measure
 from .judges import READ, judge_table, share_interval
 from .pairing import find_clips, real_clips
@@ -164,7 +164,7 @@ def summarise(
     unknown = dict(OWN) if "blendshapes" in bench.nets and not own else {}
     if len(alone := done.edited[done.source.isna()]):
         unknown["what compares with the source"] = LONE.format(len(alone), len(done), *alone)
-    unknown |= {f"{e}, as an emotion": f"{n} video{'s'*(n > 1)} of it, and no judge here has that answer"
+    unknown |= {f"{e}, as an emotion": f"{plural(n, 'video')} of it, and no judge here has that answer"
                 for e, n in done.emotion.value_counts(sort=False).items() if e not in READ}
     out = dict(protocol=bench.protocol, judge=bench.judge.name, folder=Path(os.path.abspath(folder)).name, cmet=__version__,
                videos=len(table), measured=len(done), set_aside=aside, not_measured=bench.missing | unknown,
@@ -189,7 +189,7 @@ def _emotion_lines(name, table):
 def page(s:dict) -> str:  # s: from `summarise`
     "A summary as Markdown."
     lines = [f"# {s['folder']}: protocol `{s['protocol']}`, judge {s['judge']}",
-             f"\n{s['measured']} of {s['videos']} videos measured (cmet {s['cmet']})."]
+             f"\n{s['measured']} of {plural(s['videos'], 'video')} measured (cmet {s['cmet']})."]
     for name, table in s["accuracy"].items(): lines += _emotion_lines(name, table)
     if r := s["retrieval"]:
         lines.append(f"\n**Own-face retrieval** {r['hits']} of {r['clips']} (95 % interval {_between(r)}, "
@@ -199,7 +199,7 @@ def page(s:dict) -> str:  # s: from `summarise`
         told = lambda v: " | ".join(f"{v[k]:.3g}" for k in ("value", "low", "high", "mean"))
         lines += [f"{k} | {told(v)} | {v['clips']} | {v['unit']}" for k, v in s["fidelity"].items()]
     if a := s.get("aitv"):
-        lines.append(f"\n**AITV** {a['mean']:.3g} s over {a['clips']} videos, clock: {a['clock']}")
+        lines.append(f"\n**AITV** {a['mean']:.3g} s over {plural(a['clips'], 'video')}, clock: {a['clock']}")
     if f := s.get("fvd"): lines.append(f"\n**FVD** {f['value']:.1f}, {f['windows']} windows of 16 frames")
     for title, what in (("Not measured", s["not_measured"]), ("Set aside", s["set_aside"])):
         if what: lines += [f"\n**{title}**", *(f"- {k}: {why}" for k, why in what.items())]

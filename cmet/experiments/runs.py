@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cmet
-from ..core import CmetError, builtin, silent, warn
+from ..core import CmetError, builtin, plural, silent, warn
 from .grids import Grid, Template, check, read_grid, read_template
 from .kernels import own_kernel
 from ..io.claims import Taken, claimed, listed, owned
@@ -162,7 +162,7 @@ class Outcome:
 
     def __str__(self):
         n, kept, report = len(self.ids), len(self.ids) - self.executed, self.report
-        told = f"{n} runs of '{self.grid.name}', {kept} kept from before, {self.seconds/60:.1f} minutes"
+        told = f"{plural(n, 'run')} of '{self.grid.name}', {kept} kept from before, {self.seconds/60:.1f} minutes"
         if not report: return f"{self.folder}: {told}"
         from cmet.viz.tables import glance
         return f"{glance(report.parent)}\n{self.folder}: {told}\n{report}: the report, tables and figure beside it".lstrip()
@@ -258,7 +258,7 @@ def _finish(plan, folder, jobs, failed) -> Path|None:
     report = _write_report(plan, folder, jobs[0]) if plan.report and len(failed) < len(jobs) else None
     if not failed: return report
     where, error = failed[0]
-    raise CmetError(f"{len(failed)} of {len(jobs)} runs failed, the first with {error}",
+    raise CmetError(f"{len(failed)} of {plural(len(jobs), 'run')} failed, the first with {error}",
                     f"see {folder/Path(where).name}/notebook.ipynb; the same command tries them again")
 
 # %% ../../nbs/97_experiments/20_runs.ipynb #20_runs-021

@@ -14,7 +14,7 @@ import stat
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..core import CmetError, warn
+from ..core import CmetError, plural, warn
 from .claims import LEFT, MARK, claimed, hidden, owned, remove, take_name
 
 # %% ../../nbs/10_io/10_files.ipynb #10_files-024
@@ -233,8 +233,7 @@ def walk(
         found += [at + name for name in files]
         if deep: todo += [(f"{at}{name}/", above) for name in folders if _place(folder/name) not in above]
     if odd:
-        warn(f"{len(odd)} names in '{root}' are not UTF-8 and are left out, first "
-             f"'{shown(min(odd))}': rename them")
+        warn(f"{plural(len(odd), 'name')} in '{root}' left out, for not being UTF-8, first '{shown(min(odd))}': rename them")
     return [root/name for name in sorted(found)]
 
 # %% ../../nbs/10_io/10_files.ipynb #10_files-016

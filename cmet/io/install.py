@@ -18,7 +18,7 @@ import zlib
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from ..core import CmetError, cache_dir
+from ..core import CmetError, cache_dir, plural
 from .assets import asset, by_hand, checked, here, home, pinned, places, select, size_text
 from .catalogue import Asset
 from .claims import remove
@@ -214,7 +214,7 @@ def state(
         if not row.folder: return "ok" if checked(row, found, "get it again") else ""
         if not packed: return "here"
         bad = list(_changed(row, sound(row, packed, "get it again")))
-        return f"DAMAGED: {len(bad)} files changed or missing in {found}, first {bad[0]}" if bad else "ok"
+        return f"DAMAGED: {plural(len(bad), 'file')} changed or missing in {found}, first {bad[0]}" if bad else "ok"
     except (CmetError, OSError) as e: return f"DAMAGED: {e}"
 
 def verify(

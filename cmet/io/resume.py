@@ -18,7 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from ..core import CmetError, silent
+from ..core import CmetError, plural, silent
 from .claims import clear
 from .files import own_folder, written
 from .jobs import each, failure
@@ -124,7 +124,7 @@ def set_aside(
 ) -> str:
     "What a command says about bad files that it left out, for which it does not fail."
     names = ", ".join([name for name, _ in lost[:5]] + ["…"]*(len(lost) > 5))
-    return f"{out}.rejected.csv: {len(lost)} {what}{'s'*(len(lost) != 1)} set aside, with reasons: {names}"
+    return f"{out}.rejected.csv: {plural(len(lost), what)} set aside, with reasons: {names}"
 
 class Bench:
     "Where long work is done, with a memory."

@@ -98,7 +98,7 @@ def through_ear(m:Mapper, corpus) -> tuple:  # (Corpus, Pools, Pools)
     x, voice, emotion = np.asarray(corpus.speech)[rows], voice[rows], emotion[rows]
     source = corpus.clips["source"].to_numpy().astype(str)[rows] if "source" in corpus.clips else None
     options = dict(m.config["ear"]) if isinstance(m.config["ear"], dict) else {}
-    own, guessed, far, names = heard(x, voice, emotion, source, **options)
+    own, guessed, far, names = heard(x, voice, emotion, source, held=held, **options)
     with bar_of(total=1, desc="the ear", unit="ear", leave=False): ear = fit_ear(x, voice, emotion, source, **options)
     people = np.char.find(voice, "#") < 0
     share, chance = share_right(own[people], emotion[people], names)

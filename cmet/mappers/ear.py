@@ -238,16 +238,18 @@ def _acquaintance(x, voice, calm, unit, near) -> dict:
 def heard(
     x, voice, emotion, source=None,  # as for `fit_ear`
     folds:int=4, seed:int=0,  # which persons share a fold
+    held=(),  # emotions that are left out already, for the message
     **options,  # of `fit_ear`
 ) -> tuple:  # (hearing [n, E] with the own neutral, the same [n, E] with a guessed one, how `unlike` [n], names)
     "What ears that never met a voice hear in each clip."
     x, voice, emotion = np.asarray(x, np.float64), np.asarray(voice).astype(str), np.asarray(emotion).astype(str)
     source = np.full(len(x), "") if source is None else np.asarray(source).astype(str)
     part, own, out = strangers(voice, source, folds, seed), own_rest(x, voice, emotion), None
-    for e in lone(emotion, part):
-        who = sorted({v.split("#")[0] for v in voice[emotion == e]})
-        raise CmetError(f"'{e}' is in the speech of {', '.join(who[:3])} alone, so no ear can be tried on it",
-                        f"add it for others, or leave the emotion out: held_emotions=['{e}'], `cmet train --set held_emotions=[{e}]`")
+    if few := lone(voice, emotion, part):
+        told = "; ".join(f"'{e}' is in the speech of {', '.join(who[:3])}{f' and {len(who) - 3} more'*(len(who) > 3)} alone" for e, who in few.items())
+        it, out = ("them", [*held, *few]) if len(few) > 1 else ("it", [*held, *few])
+        raise CmetError(f"{told}: no ear can be tried on {it}", f"add {it} for others, or leave {it} out: held_emotions={out}, "
+                        f"`cmet train --set held_emotions=[{','.join(out)}]`")
     far = np.zeros(len(x))
     for k in bar_of(range(part.max() + 1), "ears for strangers", unit="ear", leave=False):
         here = part == k

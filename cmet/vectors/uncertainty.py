@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core import CmetError, rng
+from ..core import CmetError, plural, rng
 from ..corpus.sampling import centred
 from .vector import Vector, cosine, feature_unit, norm_interval, pool
 
@@ -28,7 +28,7 @@ class Doubt:
     agreement = property(lambda self: self.trust**2, doc="Expected cosine with a vector of other such clips.")
     def __str__(self):
         return (f"norm {self.norm:.2f} ({self.low:.2f} – {self.high:.2f}), trust {self.trust:.2f}, "
-                f"agreement {self.agreement:.2f}, pools of {self.n} clips or more")
+                f"agreement {self.agreement:.2f}, pools of {plural(self.n, 'clip')} or more")
 
 def doubt(
     v:Vector,

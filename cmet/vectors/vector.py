@@ -15,7 +15,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..core import CmetError, canonical, rng
+from ..core import CmetError, canonical, plural, rng
 from ..corpus.sampling import inner_spread
 from .grammar import linear
 
@@ -72,7 +72,7 @@ def pool(
                  seed=None if n is None else seed)
     if not len(rows): raise CmetError(f"'{corpus.name}' has no {space} for {name}", "choose other clips")
     if n is not None and not 1 <= n <= len(rows):
-        raise CmetError(f"{name}: {len(rows)} clips there", f"use n from 1 to {len(rows)}, or None for all")
+        raise CmetError(f"{name}: {plural(len(rows), 'clip')} there", f"use n from 1 to {len(rows)}, or None for all")
     if n is not None: rows = np.sort(rng(seed).choice(rows, n, replace=False))
     values = corpus.speech[rows] if space == "speech" else corpus.face_means()[rows]
     return Pool(name, np.asarray(values, np.float32), emotion, rows)
