@@ -529,7 +529,7 @@ def test_a_mouth_does_not_pop_open(codec, real):
     moved = [p[:POINTS, :2] + guarded(p, write.rig.move(delta)@pose, write.eyes, c) for p, pose, c in zip(write.points, write.pose, write.closing)]
     before, after = (np.array([mouth_opening(p) for p in points]) for points in (write.points, moved))
     added, step = after - before, lambda x: np.abs(np.diff(x))
-    assert (step(after) < step(before) + added.max()/(RAMP*25) + .01).all(), (step(after) - step(before)).max()
+    assert (step(after) < step(before) + 1.5*added.max()/(RAMP*25) + .01).all(), (step(after) - step(before)).max()
     assert added.max() > .15 and after[before < .02].max() < .03 and (before < .02).sum() > 4
 
 
@@ -540,7 +540,7 @@ def test_closings_are_counted_in_seconds(fps):
     at = lambda fps: np.interp(np.arange(0, 4, 1/fps), np.arange(0, 4, .02), .1*np.abs(np.sin(np.arange(0, 4, .02)*2*np.pi)))
     share, fine = closings(at(fps), fps), closings(at(200), 200)
     assert np.abs(np.interp(np.arange(0, 4, .005), np.arange(0, 4, 1/fps), share) - fine)[100:-100].max() < .25
-    assert np.abs(np.diff(share)).max() <= 1/(RAMP*fps) + 1e-9 and (share >= closings(at(fps), fps, ramp=0)).all()
+    assert np.abs(np.diff(share)).max() <= 1.5/(RAMP*fps) + 1e-9 and (share >= closings(at(fps), fps, ramp=0)).all()
 
 
 def test_a_track_knows_the_rate_of_its_video(codec):

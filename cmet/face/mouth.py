@@ -13,7 +13,7 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from scipy.ndimage import gaussian_filter1d, grey_dilation, maximum_filter1d
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d
 
 from .landmarks import LIPS_LOW, LIPS_TOP, Track, mouth_opening
 
@@ -162,8 +162,8 @@ def fit_mouth(
     dark = (deep*deeper)[..., None]
     tongue = np.exp(-((v - .72)/.35)**2 - (x/(.6*to.x[-1]))**2)[..., None]*red
     seen = seen*min(1, lit(to.open)/lit(of.open))**FLESH*(1 - dark) + (cavity + tongue)*dark
-    if not mouth.drawn: return seen
-    top, low = (k*np.exp(-d.clip(0)*to.open/CONTACT) for k, d in zip(UNDER, (v, 1 - v)))
+    missing = (1, 1) if mouth.drawn else (0, 2*float(smooth((cut - r)/.2)))  # of these shadows in the picture
+    top, low = (m*k*np.exp(-d.clip(0)*to.open/CONTACT) for m, k, d in zip(missing, UNDER, (v, 1 - v)))
     return seen*(1 - top - low)[..., None]
 
 # %% ../../nbs/30_face/30_mouth.ipynb #30_mouth-016
@@ -200,7 +200,7 @@ def open_mouth(
     return out
 
 # %% ../../nbs/30_face/30_mouth.ipynb #30_mouth-026
-AROUND, RAMP = .32, .12  # seconds: on either side, within which a mouth speaks; in which a closing wears off
+AROUND, RAMP = .32, .2  # seconds: on either side, within which a mouth speaks; in which a closing wears off
 
 def closings(
     opening,  # [T] how far the lips are apart in each frame, outer eye distances, as `mouth_opening` says
@@ -209,10 +209,11 @@ def closings(
 ) -> np.ndarray:  # float [T], 0 to 1
     "How far the lips of each frame close for a sound, an m or a p, between others that open them, or have to for the frames beside it."
     around, ramp = max(1, round(AROUND*fps)), max(1., ramp*fps)
-    near = gaussian_filter1d(maximum_filter1d(np.asarray(opening, float), 2*around + 1), around/3)
-    shut = smooth((near - .03)/.04)*(1 - smooth((opening/np.maximum(near, 1e-6) - .15)/.4))
     away = np.arange(1 - int(np.ceil(ramp)), int(np.ceil(ramp)))
-    return grey_dilation(shut, structure=-np.abs(away)/ramp)
+    near = gaussian_filter1d(maximum_filter1d(np.asarray(opening, float), 2*around + 1), around/3)
+    shut = smooth((near - .03)/.04)*(1 - smooth((opening/np.maximum(near, 1e-6) - .1)/.25))
+    beside = np.lib.stride_tricks.sliding_window_view(np.pad(shut, len(away)//2, mode="edge"), len(away))
+    return (beside*(1 - smooth(np.abs(away)/ramp))).max(1)
 
 # %% ../../nbs/30_face/30_mouth.ipynb #30_mouth-030
 WIDE, RAISED = (.6, .68), (.06, .11)  # width of a mouth, in outer eye distances; height of its corners, in its widths
