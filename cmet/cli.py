@@ -98,19 +98,21 @@ def edit_arguments(p):
 
 # %% ../nbs/99_cli.ipynb #99_cli-005
 def crop(args):
-    "`cmet crop`: cut the face out of a video, as EDTalk wants it or larger: a square, 25 frames a second, its sound kept."
-    from cmet.edtalk.crop import prepare
+    "`cmet crop`: cut the face out of a video or a picture, as EDTalk wants it or larger: a square; of a video 25 frames a second, its sound kept."
+    from cmet.edtalk.crop import PICTURES, prepare
     from cmet.io.claims import claimed
     from cmet.io.files import check_output
     from cmet.io.media import open_video
-    with claimed(check_output(args.out, [args.video], args.force), new=not args.force) as out:
+    still = open_video(args.video).still is not None
+    with claimed(check_output(args.out, [args.video], args.force, (*PICTURES, ".mp4") if still else ".mp4"), new=not args.force) as out:
         prepare(args.video, out, args.size, which=args.face)
-    print(f"{out}: the face" + ", with its sound"*open_video(out).has_audio)
+    film = ", a film of one picture: a name in .png makes a picture"*(still and out.suffix.lower() == ".mp4")
+    print(f"{out}: the face" + film + ", with its sound"*open_video(out).has_audio)
 
 def crop_arguments(p):
     add = p.add_argument
     add("video", metavar="VIDEO", help="a talking face: a video, or a still image")
-    add("-o", "--out", metavar="OUT", required=True, help="the mp4 to write")
+    add("-o", "--out", metavar="OUT", required=True, help="the mp4 to write; of a still image also a .png or .jpg")
     add("--face", choices=FACES, help="whose face, where there are several: largest, or that on the picture's left or right")
     add("--size", type=whole("--size", 16, 4096), default=256, metavar="N", help="pixels of its side (default 256, which EDTalk wants; other codecs: 720)")
     add("--force", action="store_true", help="replace OUT if it exists")

@@ -160,6 +160,24 @@ def test_crop_for_edtalk(files, tmp_path):
     assert main(["edit", str(tmp_path/"x.mp4"), "--vector", "happy", "--preview", "-o", str(tmp_path/"x.png")]) == 0, "what the mesh codec advises helps"
 
 
+def test_crop_of_a_picture_is_a_picture(files, tmp_path, capsys):
+    "By its name; a film of it is one that was asked for, and of a film there is no picture."
+    from PIL import Image
+    photo = Image.fromarray(read_video(builtin("portrait.mp4"))[0][0])
+    photo.save(tmp_path/"me.png")
+    for name in "face.png", "face.JPG", "film.mp4": assert main(["crop", str(tmp_path/"me.png"), "-o", str(tmp_path/name), "--size", "128"]) == 0
+    said = capsys.readouterr()
+    assert said.out == (f"{tmp_path/'face.png'}: the face\n{tmp_path/'face.JPG'}: the face\n"
+                        f"{tmp_path/'film.mp4'}: the face, a film of one picture: a name in .png makes a picture\n") and not said.err
+    face, film = Image.open(tmp_path/"face.png"), open_video(tmp_path/"film.mp4")
+    assert face.size == (128, 128) and Image.open(tmp_path/"face.JPG").format == "JPEG" and (film.size, film.n_frames) == ((128, 128), 75)
+    assert np.abs(np.asarray(face, float) - next(film.frames())).mean() < 3, "the same face"
+    assert main(["crop", str(tmp_path/"me.png"), "-o", str(tmp_path/"face.gif")]) == main(["crop", str(files/"talk.mp4"), "-o", str(tmp_path/"talk.png")]) == 2
+    said = capsys.readouterr().err
+    assert "face.gif' is not a png, jpg, jpeg, mp4 file: end its name in .png or .jpg or .jpeg or .mp4" in said and "talk.png' is not an mp4: end its name in .mp4" in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["face.JPG", "face.png", "film.mp4", "me.png"]
+
+
 def test_hostile_weights_stop_the_command(command, files, capsys, tmp_path, monkeypatch):
     class Trap:
         def __reduce__(self): return exec, ("raise SystemExit",)

@@ -135,11 +135,12 @@ def check_output(
     out,  # the file to be written
     inputs=(),  # files that must survive
     force:bool=False,  # may an earlier result be replaced?
-    ending:str=".mp4", also=(),  # how its name must end; endings of files that go beside it
+    ending:str|tuple=".mp4", also=(),  # how its name must end, or may; endings of files that go beside it
 ) -> Path:
     "The output path, once nothing speaks against writing there."
-    out, kind = check_name(out, "output"), "an mp4" if ending == ".mp4" else f"a {ending[1:]} file"
-    if out.suffix.lower() != ending: raise CmetError(f"output '{out}' is not {kind}", f"end its name in {ending}")
+    out, may = check_name(out, "output"), [ending] if isinstance(ending, str) else ending
+    kind = "an mp4" if ending == ".mp4" else f"a {', '.join(e[1:] for e in may)} file"
+    if out.suffix.lower() not in may: raise CmetError(f"output '{out}' is not {kind}", f"end its name in {' or '.join(may)}")
     with suppress(_Probe), atomic(out) as temp:
         temp.touch()
         raise _Probe
