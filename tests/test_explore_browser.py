@@ -230,12 +230,48 @@ def type_nonsense(page):
     wait(page, lambda: not page.locator(".cmet-bad[role=alert]", has_text="cannot read").count())
 
 
+def stand_in_line(page):
+    "A voice of one's own had its number beside the bin, and a whole number stood further in than one with a sign."
+    ends = page.evaluate("""() => [...document.querySelectorAll('.cmet-sets .widget-slider')].filter(s => s.offsetParent).map(s => {
+        const edge = (part, side) => Math.round(s.querySelector(part).getBoundingClientRect()[side]), text = document.createRange();
+        text.selectNodeContents(s.querySelector('.widget-readout'));
+        return [edge('.noUi-base', 'left'), edge('.noUi-base', 'right'), Math.round(text.getBoundingClientRect().right)] })""")
+    assert len(ends) > 9 and len(set(map(tuple, ends))) == 1, ends
+
+
+def one_accent(page):
+    "The face that is chosen, the first button and what a hand is at were marked by four blues."
+    box(page).focus()
+    colours = page.evaluate("""() => { const of = (q, what) => getComputedStyle(document.querySelector('.cmet ' + q))[what];
+        return [of('.cmet-out .mod-primary', 'backgroundColor'), of('.cmet-gallery [aria-pressed=true]', 'outlineColor'), of('input:focus', 'borderTopColor')] }""")
+    assert len(set(colours)) == 1, colours
+
+
+def one_minus(page):
+    "Bars and sentences had the keyboard's hyphen, and sliders a minus; what is to be copied or typed has the first."
+    said = page.evaluate("""() => { const page = document.querySelector('.cmet').cloneNode(true);
+        page.querySelectorAll('style, pre, code, select, input').forEach(e => e.remove());
+        return [page.textContent, ...[...page.querySelectorAll('[aria-label]')].map(e => e.ariaLabel)].join(' | ') }""")
+    assert "−" in said and not (found := re.findall(r".{20}[^\w]-[\d.]+", said)), found
+
+
+def a_line_to_compare(page):
+    "What is edited is said where there is something unedited beside it, and room for the word."
+    line, seen = page.locator(".cmet-faces input"), []
+    for cut in (4, 15, 50, 90, 4):
+        line.fill(str(cut))
+        seen.append("".join(page.locator(".cmet-faces i").evaluate_all("all => all.map(e => getComputedStyle(e).opacity)")))
+    assert seen == ["00", "01", "11", "10", "00"], seen
+
+
 def go_around(page):
     "Everything that can be clicked is reached with the Tab key (neutral only follows the others)."
     named = page.evaluate("() => [...document.querySelectorAll('.cmet [role=slider], .cmet .widget-play button')].map(e => e.ariaLabel)")
     assert {"happy", "strength", "brows", "moment", "play or pause"} <= set(named) and all(named), "a screen reader says what each one is"
     still = page.evaluate("() => [...document.querySelectorAll('.cmet [role=slider][aria-disabled=true]')].map(e => e.ariaLabel)")
     assert still == ["neutral"], "and which one does not move"
+    why = slider(page, "neutral").locator("[role=slider]")
+    assert "takes away" in why.get_attribute("aria-description") == slider(page, "neutral").get_attribute("title"), "and why"
     box(page).focus()
     seen = set()
     for _ in range(110):
@@ -318,6 +354,8 @@ def change_the_theme(page, kind):
     time.sleep(1)
     see_the_dark(page)
     assert coloured(page)
+    assert page.locator(".cmet-chart canvas").evaluate("""page => { const seen = page.getContext('2d').getImageData(0, 0, page.width, page.height).data;
+        return seen.some((_, k) => k % 4 == 0 && Math.min(...seen.slice(k, k + 4)) > 200) }"""), "dots have rims of the new ink"
 
 
 def end_of(page, *names): return [float(page.locator(".cmet-chart svg > *").nth("xc".index(names[0][0])).get_attribute(n)) for n in names]
@@ -356,10 +394,13 @@ def test_a_journey(kind, tmp_path):
         time.sleep(1)
         shoot(page, f"{kind}_light")
         look_at_first(page)
+        one_accent(page)
+        a_line_to_compare(page)
         see_a_map(page)
         move_a_slider(page)
         drag(page)
         type_an_expression(page)
+        one_minus(page)
         type_nonsense(page)
         go_around(page)
         play(page)
@@ -439,6 +480,9 @@ def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
         alone = settled(page)
         assert alone != first and box(page).input_value() == "f01_angry_3_001" and value(page, "f01_angry_3_001") == 1
         page.locator(".cmet-key", has_text="f01_angry_3_001").wait_for()
+        assert page.locator(".cmet").inner_text().count("against a guessed neutral") == 1, "it was said in two places"
+        stand_in_line(page)
+        one_accent(page)
         slider(page, "happy").locator(".noUi-handle").focus()
         for _ in range(10): page.keyboard.press("ArrowRight")
         wait(page, lambda: box(page).input_value() == "0.5*happy + f01_angry_3_001 - 0.5*neutral")
@@ -461,6 +505,8 @@ def test_a_voice_of_ones_own_on_a_dark_page(kind, tmp_path):
         bring(page, "add sound files", tmp_path/"broken.flac")
         page.locator(".cmet-out .cmet-bad[role=alert]", has_text="broken.flac").wait_for()
         assert settled(page) == mixed and value(page, "happy") == .5 and slider(page, "broken").count() == 0
+        page.locator(".widget-dropdown", has_text="codec").locator("select").select_option("mesh")  # chosen already: no change, but something done
+        wait(page, lambda: not page.locator(".cmet-bad[role=alert]").count())
         wide = Image.new("RGB", (1200, 700), (90, 110, 90))
         wide.paste(Image.fromarray(next(iter(open_video(builtin("portrait.mp4")).frames()))).resize((512, 512)), (500, 100))
         wide.save(tmp_path/"me.png")

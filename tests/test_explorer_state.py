@@ -16,7 +16,7 @@ from cmet.core import EMOTIONS, CmetError, builtin
 from cmet.edit.caution import BELOW
 from cmet.explorer import Explorer
 from cmet.explorer.map import arrow
-from cmet.explorer.panels import code
+from cmet.explorer.panels import Page, code
 from cmet.explorer.preview import Scene, full, open_clip
 from cmet.face.codecs import face_codec
 from cmet.face.regions import PARTS, both_sides
@@ -153,6 +153,10 @@ def test_what_went_wrong_goes_with_the_next_thing_that_is_done(tmp_path, monkeyp
     assert "no camera" in e.line.value
     e.live.put(e.state)
     assert "no camera" in e.wait().line.value, "a picture that came is nothing that was done"
+    e.put(codec="clay")
+    assert "clay" in e.wait().line.value and e.state.codec == "mesh", "mesh is chosen already, so a browser does not tell that it is chosen again"
+    next(c for c in e.widget.children if isinstance(c, Page))._handle_custom_msg("list", [])
+    assert e.line.value == ""
     e.live.close()
 
 

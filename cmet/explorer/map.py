@@ -41,6 +41,7 @@ function render({model, el}) {
   const pull = (x, y) => { dx += x; dy += y; soon() };
   box.onwheel = e => { e.preventDefault(); zoom(Math.exp(-e.deltaY/400), e.offsetX, e.offsetY) };
   box.onpointerdown = e => { if (e.pointerType == "mouse") { held = [e.clientX, e.clientY]; box.setPointerCapture(e.pointerId) } };
+  box.ontransitionend = soon;  // another theme has another ink
   box.onpointerup = box.onpointercancel = () => held = null;
   box.onpointerleave = () => label.hidden = true;
   box.onpointermove = e => {
@@ -60,7 +61,7 @@ function render({model, el}) {
 export default { render };
 """
 LOOK = """.cmet-chart { position: relative; height: 300px; overflow: hidden; border: 1px solid var(--jp-border-color1, #bbb); border-radius: 4px;
-  touch-action: pan-y; cursor: grab; } .cmet-chart > :not(p) { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
+  touch-action: pan-y; cursor: grab; transition: color 1ms; } .cmet-chart > :not(p) { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
 .cmet-chart line, .cmet-chart circle { stroke: currentColor; stroke-width: 2.5; fill: none; stroke-linecap: round; }
 .cmet-chart p { position: absolute; margin: 0; padding: 1px 6px; translate: 0 -50%; border-radius: 4px; pointer-events: none; font-size: 13px;
   white-space: nowrap; color: var(--jp-ui-inverse-font-color1, #fff); background: var(--jp-inverse-layout-color1, #222); }"""

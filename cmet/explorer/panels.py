@@ -20,7 +20,7 @@ from .export import Cancelled, make, new_name
 from .preview import PORTRAIT, Wish
 from .upload import Gallery, Upload, example_voices, thumb
 from .voices import spell
-from .widgets import LEFT, PLAIN, STEP, WIDE, Choice, Moment, Number, Quiet, note, turn_to
+from .widgets import LEFT, PLAIN, STEP, WIDE, Choice, Moment, Number, Quiet, fact, note, turn_to
 from ..core import CmetError, builtin
 from ..edit.request import OWN
 from ..face.codecs import CODECS
@@ -161,7 +161,7 @@ class Voices:
     def show(self, view) -> None:  # a `View`
         "What was heard in each voice."
         none = note("Bring speech of one mood: it becomes a slider, and may be mixed with the others.")
-        said = "".join(f'<div class="cmet-fact"><b>{escape(n)}:</b> {escape(h.says)}</div>' for n, h in view.own.items()) or none
+        said = "".join(fact(n, h.says) for n, h in view.own.items()) or none
         if said != self.line.value: self.line.value = said
 
 # %% ../../nbs/95_explorer/50_panels.ipynb #50_panels-013
@@ -270,14 +270,15 @@ class Saver:
 class Page(anywidget.AnyWidget):
     "Names for screen readers, dark where the system is, and what was made comes into sight."
     _esm = """
-export default { render({el}) {
+export default { render({model, el}) {
   let film = null, fault = null;
   const name = (e, text) => e && text && e.getAttribute("aria-label") != text && e.setAttribute("aria-label", text);
   const all = page => {
     for (const s of page.querySelectorAll(".widget-slider")) {
-      const text = s.querySelector("label")?.textContent;
-      name(s.querySelector("[role=slider]"), text); name(s.querySelector(".widget-readout"), `${text}, as a number`);
-      s.querySelector("[role=slider]")?.setAttribute("aria-disabled", !!s.querySelector("[disabled]"));
+      const [label, knob] = ["label", "[role=slider]"].map(part => s.querySelector(part)), text = label?.textContent;
+      name(knob, text); name(s.querySelector(".widget-readout"), `${text}, as a number`);
+      if (label?.title) { s.title = label.title; knob?.setAttribute("aria-description", label.title) }  // also where no pointer rests on its name
+      knob?.setAttribute("aria-disabled", !!s.querySelector("[disabled]"));
     }
     page.querySelectorAll(".widget-play button").forEach((b, k) => name(b, ["play or pause", "stop", "repeat"][k]));
     for (const b of page.querySelectorAll(".progress")) { b.setAttribute("role", "progressbar"); name(b, "how much is made") }
@@ -290,10 +291,10 @@ export default { render({el}) {
   const begin = () => {
     const page = el.closest(".cmet"), light = document.querySelector("link[href*='/theme-light.css']");
     if (!page) return requestAnimationFrame(begin);
+    for (const hand of ["pointerdown", "keydown", "change"]) page.addEventListener(hand, e => e.key != "Tab" && e.target.closest("select") && model.send("list"), true);
     all(page); new MutationObserver(() => all(page)).observe(page, {childList: true, subtree: true, attributeFilter: ["disabled"]});
     if (!light) return;  // JupyterLab sees to its own theme; Voilà's page has one for all
-    const dark = Object.assign(light.cloneNode(), {href: light.href.replace(/light.css.*/, "dark.css"), media: "(prefers-color-scheme: dark)"});
-    light.after(dark);
+    light.after(Object.assign(light.cloneNode(), {href: light.href.replace(/light.css.*/, "dark.css"), media: "(prefers-color-scheme: dark)"}));
   };
   el.style.display = "none"; begin();
 } }"""

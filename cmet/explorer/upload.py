@@ -172,7 +172,7 @@ export default { render({model, el}) {
     _css = """
 .cmet-gallery { display: flex; flex-wrap: wrap; gap: 6px; padding: 4px; }
 .cmet-gallery button { width: 60px; height: 60px; padding: 0; overflow: hidden; cursor: pointer; border: 1px solid #888; border-radius: 6px; background: #8882 center/cover; }
-.cmet-gallery button[aria-pressed=true] { outline: 3px solid #1976d2; }"""
+.cmet-gallery button[aria-pressed=true] { outline: 3px solid var(--jp-brand-color1, #1976d2); }"""
     items = traitlets.List().tag(sync=True)  # pairs (title, address of a picture, or "")
     now = traitlets.Int(-1).tag(sync=True)  # the one that is shown
 

@@ -141,9 +141,9 @@ def read_weights(
     "The weights that an expression gives; `CmetError` for what is none."
     names = [*names, *own]
     found = dict.fromkeys(names, 0.)
-    for name, k in linear(text).items(): found[canonical(name, names)] += k
+    for name, k in linear(text.replace("−", "-")).items(): found[canonical(name, names)] += k
     for name, k in found.items():
-        if abs(k) > MOST and name != "neutral": raise CmetError(f"{name} has the weight {k:g}", f"use -{MOST:g} to {MOST:g}, and the strength")
+        if abs(k) > MOST and name != "neutral": raise CmetError(f"{name} has the weight {k:g}", f"use −{MOST:g} to {MOST:g}, and the strength")
     return balanced({name: round(k, 6) for name, k in found.items()}, own)
 
 def spell(
@@ -171,6 +171,6 @@ def read_preset(
         try: out[key] = kinds[key](value.strip())
         except (KeyError, ValueError) as e:
             raise CmetError(f"cannot read {part.strip()[:40]!r}", 'write "happy - 0.5*sad | strength 1.5"') from e
-    if not -1 <= out.get("strength", 1) <= 3: raise CmetError(f"strength {out['strength']:g}", "use -1 to 3")
+    if not -1 <= out.get("strength", 1) <= 3: raise CmetError(f"strength {out['strength']:g}", "use −1 to 3")
     parts = {name: out.pop(name) for name in PARTS if name in out}
     return out | ({"regions": told_regions(parts)} if rest else {})
