@@ -253,8 +253,8 @@ STYLE = """<style>
 @media (max-width: 1100px) { :is(.jp-OutputArea, .jp-OutputArea-child, .jp-OutputArea-output):has(.cmet) { overflow: clip; } }
 @container (max-width: 639px) { .cmet-face .cmet-head { display: none; } .cmet-face .cmet-faces { width: min(100%, 46vh); }
   .cmet-page * { scroll-margin-top: calc(min(100cqi, 46vh) + 20px); } }  /* what is gone to is not to lie under the face */
-@container (min-width: 640px) { .cmet-page { display: grid; grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto auto auto 1fr auto;
-  grid-template-areas: "sets face" "sets out" "sets sees" "sets code" "map bars"; } .cmet-face { position: static; padding: 0; } }
+@container (min-width: 640px) { .cmet-page { display: grid; grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto auto auto auto 1fr auto;
+  grid-template-areas: "sets face" "sets out" "sets sees" "sets code" "sets bars" "map bars"; } .cmet-face { position: static; padding: 0; } }
 @container (min-width: 1100px) { .cmet-page { grid-template-columns: minmax(0, 3fr) minmax(512px, 5fr) minmax(0, 3.3fr); grid-template-rows: auto auto auto auto 1fr;
   grid-template-areas: "sets face map" "sets face bars" "sets out bars" "sets sees bars" "sets code bars"; } }
 .cmet-sets { grid-area: sets; } .cmet-face { grid-area: face; } .cmet-sees { grid-area: sees; } .cmet-map { grid-area: map; }
