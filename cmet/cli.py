@@ -10,7 +10,6 @@ __all__ = ['WORDS', 'MEANT', 'FACES', 'FORCE', 'SETS', 'LAYOUTS', 'COMMANDS', 'S
 
 # %% ../nbs/99_cli.ipynb #99_cli-017
 import argparse
-import json
 import sys
 import warnings
 from pathlib import Path
@@ -30,8 +29,7 @@ def edit(args):
     if Path(args.video).is_dir(): return _edit_all(args, words)
     if args.preview: return _look(args, words)
     from cmet.edit.pipeline import edit_video
-    out = edit_video(args.video, args.out, **words)
-    if doubt := json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))["doubt"]: print(doubt["says"])
+    out = edit_video(args.video, args.out, **words)  # it says what it heard
     print(f"{out}: the edited video\n{out.with_suffix('.json')}: what made it")
 
 def _look(args, words):
@@ -76,7 +74,7 @@ def edit_arguments(p):
     add("--from", dest="frm", nargs="+", metavar="SPEECH",
         help="neutral speech of the same voice (default: how it would sound at rest is guessed)")
     add("--vector", metavar="EXPR", help='instead of --to: emotions by name, "happy - 0.5*sad"; or with it: "voice + 0.5*sad"')
-    add("--curve", metavar="CURVE", help='or emotion over time: "0 neutral -> 1.2 happy 0.8 -> 3 neutral"')
+    add("--curve", metavar="CURVE", help='or emotion over time: "0 neutral -> 1.2 happy 0.8 -> 3 neutral"; with --to also "1.2 voice"')
     add("--strength", default=1.0, type=strength, nargs="+", metavar="S",
         help="how much of it: 1 is natural, 0 none (default 1); several: side by side in one video")
     add("--part", dest="regions", nargs="+", action="extend", metavar="PART=K",

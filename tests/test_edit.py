@@ -92,7 +92,7 @@ def test_a_curve_comes_and_goes(talk, corpus):
 
 
 @pytest.mark.parametrize("wrong, words", [(dict(curve="0 neutral"), "changes nothing"), (dict(curve="0 hapy"), "hapy"),
-                                          (dict(curve="0 happy, 2 sad"), "keys are parted by ->"),
+                                          (dict(curve="0 happy, 2 sad"), "keys are parted by ->"), (dict(curve="0 0,5*happy"), "write a decimal point: 0.5"),
                                           (dict(curve="0 happy", vector="sad - neutral"), "both --vector and --curve")])
 def test_wrong_curves(talk, corpus, wrong, words):
     with pytest.raises(CmetError, match=words): run(talk, corpus, **{"vector": None} | wrong)

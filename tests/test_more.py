@@ -3,6 +3,7 @@ import csv
 import json
 import shutil
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from cmet.core import CmetError, CmetWarning
 from cmet.edit import edit_folder, edit_video, preview
 from cmet.edit.pipeline import LABEL, STILL, Request
 from cmet.face.action_units import AUS
-from cmet.io.media import read_video, write_video
+from cmet.io.media import open_video, read_video, write_video
 
 
 @pytest.fixture
@@ -90,14 +91,13 @@ def test_a_folder_is_looked_at(films, words):
 
 
 def test_a_picture_that_will_not_talk_says_so_everywhere(films, words):
-    "The edit, the preview and the folder; with lips of its own it talks."
+    "The edit and the folder; previews make no film of it, and with lips of its own it talks."
     from cmet.edit.caution import standing
-    from cmet.io.media import open_video
     still = films/"deep"/"b.png"
-    for make in (lambda: edit_video(still, films.parent/"b.mp4", **words), lambda: preview(still, films.parent/"b.png", **words),
-                 lambda: edit_folder(films, films.parent/"out", **words), lambda: edit_folder(films, films.parent/"looks", look=True, **words)):
-        with pytest.warns(UserWarning) as caught: make()
-        assert sum("3 s without sound: the face shows the emotion and does not talk" in str(w.message) for w in caught) == 1
+    for make, many in ((lambda: edit_video(still, films.parent/"b.mp4", **words), 1), (lambda: preview(still, films.parent/"b.png", **words), 0),
+                       (lambda: edit_folder(films, films.parent/"out", **words), 1), (lambda: edit_folder(films, films.parent/"looks", look=True, **words), 0)):
+        with warnings.catch_warnings(record=True) as caught: make()
+        assert sum("3 s without sound: the face shows the emotion and does not talk" in str(w.message) for w in caught) == many
     assert any("does not talk" in note for note in json.loads((films.parent/"b.json").read_text())["notes"])
     assert standing(open_video(still), "me.wav") == standing(open_video(films/"a.mp4")) == []
 
@@ -113,10 +113,9 @@ def test_a_picture_has_no_moments(films, words, monkeypatch):
 
 def test_a_warning_names_the_line_that_called_the_kit(films, words):
     "It named the kit's own, which are nothing to its user; from a module of the kit, through many, and of a folder."
-    from cmet.io.media import open_video
     still, here = films/"deep"/"b.png", sys._getframe().f_code
     Image.fromarray(FACE).save(two := films.parent/"two.webp", save_all=True, append_images=[Image.fromarray(FACE[::-1])])
-    for make in (lambda: edit_video(still, films.parent/"b.mp4", **words), lambda: preview(still, films.parent/"b.png", **words),
+    for make in (lambda: edit_video(still, films.parent/"b.mp4", **words), lambda: preview(still, films.parent/"b.png", **words | dict(strength=-1)),
                  lambda: edit_folder(films, films.parent/"out", **words), lambda: open_video(two)):
         with pytest.warns(CmetWarning) as caught: make()
         assert {w.filename for w in caught} == {here.co_filename} and all(here.co_firstlineno < w.lineno < here.co_firstlineno + 9 for w in caught)
@@ -127,11 +126,12 @@ def test_a_curve_past_the_end_and_a_strength_below_zero_say_so(talk, words):  # 
     with pytest.warns(UserWarning, match="goes on to 90 s, and the video ends at"):
         edit_video(talk, talk.parent/"late.mp4", curve="0 neutral -> 90 happy", **more)
     with pytest.warns(UserWarning, match="a strength below 0 takes an emotion off"): preview(talk, talk.parent/"less.png", vector="happy", strength=-1)
+    for wish in dict(vector="happy"), dict(curve="0 happy"):  # by a mapper without an ear, too
+        with pytest.warns(UserWarning, match="a strength below 0 takes an emotion off"): preview(talk, talk.parent/"less.png", **more, **wish, strength=[1, -1])
 
 
 def test_a_picture_lasts_as_long_as_its_curve(films, words):
     "It was cut at three seconds; however long the curve, it stays a video."
-    from cmet.io.media import open_video
     more, still = {k: v for k, v in words.items() if k not in ("vector", "to", "frm", "strength")}, films/"deep"/"b.png"
     for end, frames in (5, 125), (2, 75):
         with pytest.warns(UserWarning) as caught: made = edit_video(still, films.parent/f"{end}.mp4", curve=f"0 neutral -> {end} happy", **more)
@@ -157,7 +157,8 @@ def test_a_folder_is_edited_once_and_bad_files_are_named(films, words):
     told = edit_folder(films, out, **words)
     assert (told["made"], told["had"], [name for name, _ in told["lost"]]) == (2, 0, ["bad.mp4"])
     assert (out/"a.mp4").is_file() and (out/"deep"/"b.mp4").is_file() and not (out/"bad.mp4").exists()
-    assert list(csv.reader(table.open(encoding="utf-8")))[1][0] == "bad.mp4"
+    with pytest.raises(CmetError) as e: open_video(films/"bad.mp4")
+    assert list(csv.reader(table.open(encoding="utf-8")))[1:] == [["bad.mp4", f"{e.value.cause}: {e.value.remedy}"]], "what to do, too"
     before = everything(out)
     counts = lambda: [edit_folder(films, out, **words)[k] for k in ("had", "lost")]
     assert counts()[0] == 2 and everything(out) == before
@@ -169,8 +170,6 @@ def test_a_folder_is_edited_once_and_bad_files_are_named(films, words):
 
 
 def test_notes_of_a_folder_name_the_file_and_are_the_kits(films, words):
-    import warnings
-
     from cmet.core import warn
     class Noisy(Toy):
         def track(self, frames):

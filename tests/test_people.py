@@ -14,13 +14,13 @@ from cmet.core import BASIC, CmetError, builtin, find_data
 from cmet.corpus.actors import PROTOTYPES
 from cmet.corpus.datasets import emodb
 from cmet.corpus.people import SOURCES, variation
-from cmet.edit.caution import in_words, listened, recorded
+from cmet.edit.caution import NOTHING, in_words, listened, recorded
 from cmet.edit.pipeline import Request, doubted, edit_video
 from cmet.edit.request import PEOPLE, chosen_voice, fitted_mapper, hearing, mixed, wanted_vector
 from cmet.explorer.voices import Heard, open_voice
 from cmet.face.action_units import AUS
 from cmet.io.media import open_video, read_audio, write_audio
-from cmet.mappers.base import bank
+from cmet.mappers.base import bank, wished
 from cmet.mappers.ear import fit_ear, heard
 from cmet.mappers.registry import load_mapper, mapper
 from cmet.speech.encoders import ENCODERS, SpeechEncoder, hear, speech_encoder, vector_of_sound
@@ -134,12 +134,16 @@ def test_a_users_own_encoder_joins_by_one_line():
     del ENCODERS["mine"]
 
 
-def test_doubt_is_kept_beside_the_edit(tmp_path):
+def test_doubt_is_kept_beside_the_edit(tmp_path, capsys):
     out = edit_video(builtin("portrait.mp4"), tmp_path/"o.mp4", to=builtin(CLIP), progress=False)
     story = json.loads(out.with_suffix(".json").read_text())
     assert story["doubt"]["clips"] == 1 and story["doubt"]["neutral"] == "guessed" and 0 <= story["doubt"]["sure"] <= 1
     assert len(story["codec"]["mean_change"]) == 17 and story["vector"]["encoder"]["name"] == "whisper"
+    capsys.readouterr()
     again = edit_video(builtin("portrait.mp4"), tmp_path/"2.mp4", to=builtin(CLIP), strength=2, progress=False)
+    assert capsys.readouterr().out == ""
+    edit_video(builtin("portrait.mp4"), tmp_path/"3.mp4", to=builtin(CLIP), strength=2)
+    assert capsys.readouterr().out == json.loads(again.with_suffix(".json").read_text())["doubt"]["says"] + "\n", "a script reads what the command's user reads"
     twice = json.loads(again.with_suffix(".json").read_text())["codec"]["mean_change"]
     assert np.allclose(twice, 2*np.array(story["codec"]["mean_change"]), atol=2e-3)
 
@@ -157,6 +161,36 @@ def test_speech_is_mixed_with_names_by_the_command(tmp_path, capsys):
     stories = [r.story(open_video(builtin("portrait.mp4")), [np.zeros((1, 17))])["voice"]["pools"] for r in (one, other)]
     assert [p["name"] for pools in stories for p in pools] == ["to", "guessed neutral", "to", "from"]
     assert all(text.startswith(("of voice: ", "the mixture", "no single emotion: the mixture")) for text in one.doubt["cautions"])
+
+
+def test_speech_is_a_word_in_a_curve_too(tmp_path, capsys):
+    say = ["edit", str(builtin("portrait.mp4")), "--to", str(builtin(CLIP)), "-o", str(tmp_path/"o.mp4"), "--curve"]
+    assert main([*say, "0 neutral -> 1 Voice 0.5 -> 2 sad", "--preview"]) == 0
+    assert "0 neutral -> 1 Voice 0.5 -> 2 sad: voice is heard " in capsys.readouterr().out
+    assert main([*say, "0 neutral -> 1 happy"]) == 2
+    assert 'both --to and --curve given: give one, or call the speech of --to "voice" in the curve: --curve "0 neutral -> 1 voice -> 3 neutral"' in capsys.readouterr().err
+    for words, said in (["0 voice -> 1 quux"], "unknown emotion 'quux': known are "), (["0 voice -> 1 happy", "--follow"], "both --follow and --curve given"):
+        assert main([*say, *words]) == 2 and said in (err := capsys.readouterr().err) and (", voice" in err) == ("quux" in err)
+    assert main([say[0], say[1], "-o", say[5], "--curve", "0 neutral -> 1 voice"]) == 2 and "names a voice, and no speech is given: give it with --to" in capsys.readouterr().err
+    one = Request([builtin(CLIP)], None, curve="0 neutral -> 1 2*voice 0.5 -> 2 voice - 0.5*sad").choose().listen()
+    rest, voice, mix = one.wish.vectors
+    assert rest is None and np.allclose(voice.values, one.spoken.values) and mix.weights == {"voice": 1., "sad": -.5}
+    story = one.story(open_video(builtin("portrait.mp4")), [np.zeros((1, 17))])
+    assert story["voice"]["pools"][0]["name"] == "to" and story["vector"]["keys"][1]["pools"][0]["name"] == "voice" and story["doubt"]["neutral"] == "guessed"
+    assert one.doubt["cautions"] and all(text.startswith("of voice: ") for text in one.doubt["cautions"])
+
+
+def test_a_wrong_name_beside_a_voice_is_told_with_all_that_are_right(shipped):
+    voices = bank(shipped)
+    own = speech_vector(Pool("to", np.float32(shipped.neutral)[None] + np.float32(direction(voices, "angry").values)), Pool("from", np.float32(shipped.neutral)[None]), shipped.encoder, voices)
+    with pytest.raises(CmetError) as e: mixed(own, "voice + quux", voices)
+    assert e.value.remedy == "known are " + ", ".join([*voices.emotions, "voice"])
+    gone = mixed(own, "voice - angry", voices)
+    assert [NOTHING] == listened(shipped, gone)["cautions"] and np.abs(shipped.predict(gone, REST)).max() < .3
+    for text in "voice - happy", "voice + sad", "voice - 0.5*angry": assert NOTHING not in listened(shipped, mixed(own, text, voices))["cautions"]
+    calm = speech_vector(Pool("to", np.float32(shipped.neutral)[None] + .01), Pool("from", np.float32(shipped.neutral)[None]), shipped.encoder, voices)
+    said = listened(shipped, mixed(calm, "voice - angry", voices), sounds="the mixture sounds")["cautions"]
+    assert said[0].startswith("the mixture sounds ") and "what is shown is less angry" in said[0]
 
 
 def test_speech_that_travels_with_the_kit_is_told_to_be_a_synthesisers(tmp_path):
@@ -376,6 +410,18 @@ def test_the_explorer_reads_sums_as_the_command_does(shipped):
     assert np.allclose(voice.change(combined, REST), shipped.predict(said, REST), atol=1e-4) and said.weights == {"voice": .5, "sad": 1.}
     assert np.allclose(shipped.predict(mixed(own["mine"].vector, "2*voice", voice.corpus), REST), 2*shipped.predict(alone, REST), atol=1e-4)
     assert voice.vector({"mine": 1.}, own).terms[0][1].values is alone.terms[0][1].values, "alone it is the recording itself"
+
+
+def test_beside_a_name_a_voice_is_believed_as_it_is_alone(shipped):
+    "In a sum a guessed neutral counted as a given one, and the bank's voices as so many clips as one's own."
+    voices, rest, shown = bank(shipped), np.float32(shipped.neutral) + np.random.default_rng(0).normal(size=(3, len(shipped.neutral)))*.1, []
+    to = Pool("mine", np.float32(rest + .2*direction(voices, "happy").values))
+    for start in "guessed neutral", "from":
+        alone = speech_vector(to, Pool(start, np.float32(rest)), shipped.encoder, voices)
+        share = wished(shipped, mixed(alone, "voice + 0.5*sad", voices)) - .5*wished(shipped, compose("sad", voices))
+        assert np.allclose(share, wished(shipped, alone), atol=1e-3), start
+        shown.append(np.abs(share).sum())
+    assert abs(shown[0]/shown[1] - 1) > .05, "and it makes a difference"
 
 
 def test_to_and_from_the_wrong_way_round_are_told(shipped):

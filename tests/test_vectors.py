@@ -98,9 +98,19 @@ def test_no_expression_is_ever_run(monkeypatch):
 
 
 @pytest.mark.parametrize("bad", ["True*happy", "happy*False", "1j*happy", "'a'*2", "...", "happy.real", "happy()", "(happy, sad)",
-                                 "happy if 1 else sad", "happy @ sad", "happy ** 2", "happy / 2", "not happy", "~happy", "{happy}"])
+                                 "happy if 1 else sad", "happy @ sad", "happy ** 2", "2 / happy", "happy / 0", "happy / sad", "happy % 2", "not happy", "~happy", "{happy}"])
 def test_everything_but_sums_is_refused(bad):
     with pytest.raises(CmetError): compose(bad, CORPUS)
+
+
+@pytest.mark.parametrize("typed, said", [("0,5*sad", "a comma in the number 0,5: write a decimal point: 0.5"), ("happy + 12,25*sad", "12,25: write a decimal point: 12.25"),
+    ("happy, 2*sad", r"a comma between emotions: write \+ or - there: happy \+ 2 \* sad"), ("happy/0", r"write number\*name, or name/number"), ("50 % happy", "0.5 for 50 %")])
+def test_what_other_people_write_is_told_with_its_remedy(typed, said):
+    with pytest.raises(CmetError, match=said): linear(typed)
+
+
+def test_a_part_is_a_weight():
+    assert linear("voice/2 - sad/4") == {"voice": .5, "sad": -.25} and linear("1/4*happy/2") == {"happy": .125}
 
 
 @pytest.mark.parametrize("bad", [None, 3, b"happy", ["happy"], object()])

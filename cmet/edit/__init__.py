@@ -10,7 +10,8 @@ from ..core import public
 
 __getattr__, __dir__, __all__ = public(__name__, {
     ".caution": "SURE listened",
-    ".request": "fitted_mapper people_mapper speech_files wanted_vector",
+    ".recordings": "speech_files",
+    ".request": "fitted_mapper people_mapper wanted_vector",
     ".pipeline": "edit_video face_change",
     ".previews": "preview",
     ".batch": "edit_folder",

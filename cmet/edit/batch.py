@@ -79,7 +79,7 @@ def made(work:Edits, video, path) -> bool:  # work: of a request that has been h
     except (CmetError, OSError, ValueError, LookupError, TypeError): return False
 
 # %% ../../nbs/80_edit/70_batch.ipynb #70_batch-029
-def _one(work, video, path, name, force, progress):  # -> reason, or None
+def _one(work, video, path, name, force, progress) -> CmetError|None:
     "One video of the folder; its warnings name it."
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -87,7 +87,7 @@ def _one(work, video, path, name, force, progress):  # -> reason, or None
             source = open_video(video)
             make_folder(path.parent)
             work.make(source, path, force, progress)
-        except CmetError as e: return e.cause
+        except CmetError as e: return e
     for text in own_notes(caught): warn(f"{name}: {text}")
 
 def _folders(out) -> set:
@@ -117,13 +117,14 @@ def edit_folder(
                 name = video.relative_to(folder).as_posix()
                 bar.set_description(name)
                 if video in done: continue
-                if reason := _one(work, video, plan[video], name, force, progress): lost.append((name, reason))
+                if wrong := _one(work, video, plan[video], name, force, progress): lost.append((name, wrong))
         except KeyboardInterrupt: raise KeyboardInterrupt(f"'{out}' keeps what is finished, the same command goes on"*out.exists()) from None
         finally:
             bar.close()
             for place in sorted(_folders(out) - before, reverse=True):
                 with suppress(OSError): place.rmdir()  # one in which nothing was made
-        if len(lost) == len(plan): raise CmetError(f"none of {plural(len(plan), 'video')} can be edited ({lost[0][0]}: {lost[0][1]})", "give others")
+        if len(lost) == len(plan): raise CmetError(f"none of {plural(len(plan), 'video')} can be edited ({lost[0][0]}: {lost[0][1].cause})", lost[0][1].remedy)
+        lost = [(name, wrong.args[0]) for name, wrong in lost]  # cause and remedy
         remove(table)
         if lost:
             with atomic(table) as new, open(new, "w", newline="", encoding="utf-8") as f: csv.writer(f).writerows([("file", "reason"), *lost])

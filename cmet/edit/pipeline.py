@@ -83,19 +83,19 @@ def doubted(
     mapper, wish, encoder, strength:float,
     to=(), frm=(),  # files
     alone:bool=False,  # is it one recording that is followed?
-    spoken=None,  # the Vector of the speech itself, where the wish mixes it with names
+    spoken=None,  # the Vector of the speech itself, where it is called `voice` in an expression or a curve
 ) -> dict|None:
     "What a request sounds like, with a warning for each caution."
-    ear = bool(getattr(mapper, "ear", None))
-    if isinstance(wish, Course) or not (ear or to): return None
-    own = wish if spoken is None else spoken
+    ear, own, below = bool(getattr(mapper, "ear", None)), wish if spoken is None else spoken, [BELOW]*bool(np.min(strength) < 0)
+    if isinstance(own, Course) or not (ear or to):
+        for text in below: warn(text)
+        return None
     heard, given = (next(p for k, p in own.terms if k*side > 0).values if files else None for side, files in ((1, to), (-1, frm)))
     doubt = listened(mapper, own, heard, not frm, given, alone=alone) if ear else unheard(len(heard), bool(frm))
     if ear: doubt["cautions"] += recorded(mapper.ear, encoder, to, frm)
-    if ear and spoken is not None:
-        mixture = [text.replace("these voices sound", "the mixture sounds") for text in listened(mapper, wish)["cautions"]]
-        doubt["cautions"] = [f"of voice: {text}" for text in doubt["cautions"]] + mixture
-    if np.min(strength) < 0: doubt["cautions"].append(BELOW)
+    if spoken is not None: doubt["cautions"] = [f"of voice: {text}" for text in doubt["cautions"]]
+    if ear and spoken is not None and not isinstance(wish, Course): doubt["cautions"] += listened(mapper, wish, sounds="the mixture sounds")["cautions"]
+    doubt["cautions"] += below
     for text in doubt["cautions"]: warn(text)
     return doubt | {"says": in_words(doubt, encoder.name, strength)}
 
@@ -183,6 +183,7 @@ class Request:
                  strength=1.0, corpus=None, lips=None, face=None, follow=False, regions=()):  # all as `edit_video` takes them
         several = strength if isinstance(strength, (list, tuple)) else [strength]
         for s in several or [None]: check_request(to, frm, vector, curve, s)
+        if follow and curve is not None and to is not None: raise CmetError("both --follow and --curve given", "either says when the face changes: leave one out")
         if len(several) > MOST: raise CmetError(f"{len(several)} strengths given", f"give at most {MOST}")
         self.strengths, self.codec, self.follow = [float(s) for s in several], chosen_codec(codec, face), bool(follow)
         self.regions = told_regions(regions, self.codec)
@@ -201,13 +202,14 @@ class Request:
         for k, given in zip(("to", "frm"), self.voice[3:]): self.files[k] = self.files[k] and audible(self.encoder, self.files[k], given)
         (vector, curve), (to, frm) = self.words, (self.files[k] for k in ("to", "frm"))
         wanted = lambda words: wanted_vector(self.mapper, self.corpus, self.encoder, to, frm, words)
-        self.wish = wanted_course(curve, self.corpus) if curve is not None else wanted(vector)
-        self.spoken = spoken = wanted(None) if to and vector is not None else None  # heard already: an encoder keeps what it has heard
+        words = vector if curve is None else curve
+        self.spoken = spoken = wanted(None) if to and words is not None else None
+        self.wish = wanted(vector) if curve is None else wanted_course(curve, self.corpus, spoken)  # an encoder keeps what it has heard
         check_pair(self.mapper, self.codec, self.wish)
         self.gain = followed(to, self.encoder, self.mapper, self.wish if spoken is None else spoken) if self.follow else None
         self.lip = heard_lips(self.lips, self.codec)
         self.doubt = doubted(self.mapper, self.wish, self.encoder, self.alone(self.strengths), to, frm, self.follow, spoken)
-        if spoken is not None: self.doubt["says"] = f"{vector}: voice is {self.doubt['says']}" if self.doubt["heard"] else f"{vector}: {self.doubt['says']}"
+        if spoken is not None: self.doubt["says"] = f"{words}: {'voice is '*bool(self.doubt['heard'])}{self.doubt['says']}"
         if getattr(self.mapper, "config", {}).get("corpus") == "people" and synthetic(to):
             warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it")
         elif to and "synthetic" in str(getattr(self.mapper, "config", {}).get("corpus")) and not synthetic(to):
@@ -267,7 +269,7 @@ def edit_video(
     out,  # the mp4 to write; a JSON beside it says what made it
     to=None, frm=None,  # speech with the wanted emotion; neutral speech of that voice (else it is guessed)
     vector:str|None=None,  # instead of `to`: an expression, "happy - neutral + 0.5*sad"; with `to` that speech is "voice" in it
-    curve:str|None=None,  # or one that changes over time: "0 neutral -> 1.2 happy 0.8 -> 3 neutral"
+    curve:str|None=None,  # or one that changes over time: "0 neutral -> 1.2 happy 0.8 -> 3 neutral"; "voice" as in `vector`
     mapper="auto", codec="mesh", encoder="auto",  # names or objects; "auto": the best that hears here, and its mapper
     strength:float|list=1.0,  # 0 changes nothing, 1 is as strong as people are; several: side by side
     corpus=None,  # a Corpus, or its name or folder, to fit a mapper to; None: the mapper's own
@@ -276,11 +278,13 @@ def edit_video(
     follow:bool=False,  # let the change come and go with the speech of `to`, one recording; a picture lasts as long (`80_edit/20_follow`)
     regions=(),  # {"mouth": 0, "brows": 1.5}: parts of the face with a strength of their own (`30_face/65_regions`)
     force:bool=False,  # replace an earlier result
-    progress:bool=True,  # show a bar, where there is a terminal to show it on
+    progress:bool=True,  # say what was heard, and show a bar where there is a terminal to show it on
 ) -> Path:  # `CmetError` for bad input; then nothing is written
     "Put the emotion of some speech on a talking face."
     request = Request(to, frm, vector, curve, mapper, codec, encoder, strength, corpus, lips, face, follow, regions)
     source = open_video(video)
     files = request.choose().files
     out = check_output(out, [source.path, *chain(*files.values())], force, also=(".json",))
-    return put_on(request.listen(), source, out, force, progress)
+    made = put_on(request.listen(), source, out, force, progress)
+    if progress and request.doubt: print(request.doubt["says"])
+    return made

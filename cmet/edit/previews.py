@@ -78,7 +78,7 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
     delta = change(request.mapper, request.wish, face, at)
     gain = None if request.gain is None else request.gain.over(source.n_frames or max(frames) + 1, source.fps)[0][list(frames)]
     drawn, notes = request.drawn(delta, whole[0], gain)
-    told = standing(source, request.lips, request.wish, sound) + [n for t in tracks for n in getattr(t, "notes", ())]
+    told = standing(source, request.lips, request.wish, sound, film=False) + [n for t in tracks for n in getattr(t, "notes", ())]
     if not seen.all(): told.append(f"no face at {(~seen).sum()} of {len(seen)} moments; they stay as they are")
     for note in dict.fromkeys(told + notes): warn(note)
     moved = lambda frame, track, d: next(iter(codec.edit_stream([frame], track, d[None])))
@@ -104,7 +104,7 @@ def mark_in(path) -> str|None:
 def in_short(request:Request) -> str:  # request: heard
     "What was heard; where nobody can say, of how much speech."
     if request.doubt and request.doubt["heard"]: return request.doubt["says"].split(", strength")[0]
-    if request.spoken is not None: return request.words[0]
+    if request.spoken is not None: return next(text for text in request.words if text is not None)
     if not request.files["to"]: return str(request.wish)
     counts = [plural(n, "clip") for n in (len(request.files[k]) for k in ("to", "frm")) if n]
     return f"speech ({counts[0]}) - neutral" + (f" ({counts[1]})" if len(counts) > 1 else "")

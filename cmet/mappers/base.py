@@ -160,8 +160,7 @@ def no_stronger(
 # %% ../../nbs/70_mappers/20_base.ipynb #20_base-039
 def within(m:Mapper, v) -> np.ndarray:  # [S]
     "A change of the voice within what a recording can be."
-    limit = m.state["limit"]
-    return np.asarray(v, np.float64).clip(-limit, limit)
+    return np.asarray(v, np.float64).clip(-m.state["limit"], m.state["limit"])
 
 def wished(
     m:Mapper,  # with an ear
@@ -169,9 +168,11 @@ def wished(
 ) -> np.ndarray:  # [E]
     "What a wish is taken for at weight 1: a voice as it is heard, a sum of emotions by name part by part, for nobody ever spoke it."
     parts, terms = getattr(vector, "parts", ((1., vector),)), getattr(vector, "terms", ())
-    most, n = max(abs(k) for k, _ in parts), max((len(p) for k, p in terms if k > 0 and not p.emotion), default=1)
-    sure = lambda x: m.ear.belief(x, n, any(p.name == "guessed neutral" for _, p in terms)) if terms else 1.  # an array is a direction, and no voice
-    return sum(k/most*sure(x)*m.ear.taken(m.ear.hear(x)) for k, x in ((k, within(m, x)) for k, x in parts))
+    if not terms: return m.ear.taken(m.ear.hear(within(m, vector)))  # an array is a direction, and no voice
+    clips, guessed = {p.name: len(p) for _, p in terms if not p.emotion}, any(p.name == "guessed neutral" for _, p in terms)
+    own = [clips.get(e, 0) for e in vector.weights] if len(parts) > 1 else [max((len(p) for k, p in terms if k > 0 and not p.emotion), default=0)]
+    told = [m.ear.told(within(m, x), max(1, n), guessed and n > 0) for (_, x), n in zip(parts, own)]  # a bank's voice is a clip, from its own neutral
+    return sum(k*share*felt for (k, _), (share, felt) in zip(parts, told))/max(abs(k) for k, _ in parts)
 
 def answer(m:Mapper, vector, face, **options) -> np.ndarray:  # m: with an ear; face: [T, D]; -> [T, D]
     "What a mapper behind an ear says: as strong as real faces for a clear voice, in proportion to the wish."

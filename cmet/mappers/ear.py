@@ -117,19 +117,23 @@ class Ear:
         guessed:bool=False,  # was the neutral guessed?
     ) -> dict:  # name -> probability
         "How likely each emotion is, as often as that turned out true in voices the ear had not met."
-        few, many = self.state["heat"][int(guessed)]
-        heat = few*(many/few)**min(1., np.log(max(n, 1))/np.log(MANY))
-        return dict(zip(self.names, _softmax((self.hear(v) + self.state["bias"])/heat).tolist()))
+        return dict(zip(self.names, self.likely(self.hear(v), n, guessed).tolist()))
 
-    def belief(self,
+    def likely(self, z, n, guessed):
+        few, many = self.state["heat"][int(guessed)]
+        return _softmax((z + self.state["bias"])/(few*(many/few)**min(1., np.log(max(n, 1))/np.log(MANY))))
+
+    def told(self,
         v, n:int=1, guessed:bool=False,  # as for `chances`
-    ) -> float:  # 0 … 1
-        "How much of what is heard is to be shown: all of it, unless neutral is likelier, and then in proportion."
-        felt = np.array(self.names) != "neutral"
-        v, told = np.asarray(v, np.float64), self.taken(self.hear(v))[felt]
-        side = 1 if told.min() + told.max() > 0 else -1  # what is taken off is heard where it is turned round
-        chances = np.array([*self.chances(side*v, n, guessed).values()])
-        return float(min(1., chances[felt].max()/chances[~felt][0]))
+    ) -> tuple:  # (belief 0 … 1, what it is taken for [E])
+        "How much of what is heard is to be shown: all of it, unless neutral is likelier, and then in proportion. And what that is."
+        z, felt = self.hear(v), np.array(self.names) != "neutral"
+        told = self.taken(z)
+        side = 1 if told[felt].min() + told[felt].max() > 0 else -1  # what is taken off is heard where it is turned round
+        chances = self.likely(side*z, n, guessed)
+        return float(min(1., chances[felt].max()/chances[~felt][0])), told
+
+    def belief(self, v, n:int=1, guessed:bool=False) -> float: return self.told(v, n, guessed)[0]  # how much alone
 
     def place(self, x): return (np.asarray(x, np.float64) - self.state["middle"])/self.state["unit"] @ self.state["basis"]
 

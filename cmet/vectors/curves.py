@@ -50,7 +50,7 @@ def read_key(
         for name, k in linear(expr).items():
             name = canonical(name, known)
             weights[name] = weights.get(name, 0.) + amount*k
-    except CmetError as e: raise CmetError(f"key {text[:60]!r}: {e.cause}", "keys are parted by ->: " + remedy if set(",;") & set(expr) else e.remedy) from e
+    except CmetError as e: raise CmetError(f"key {text[:60]!r}: {e.cause}", "keys are parted by ->: " + remedy if set(",;") & set(expr) and "point" not in e.remedy else e.remedy) from e
     if not time <= LATEST or not all(abs(k) <= LATEST for k in weights.values()):
         raise CmetError(f"a number in {text[:60]!r} is too large", f"stay below {LATEST:g}")
     return Key(time, weights, ease or "smooth")

@@ -8,6 +8,7 @@ __all__ = ['LONGEST', 'DEEPEST', 'LARGEST', 'tree', 'linear', 'plain', 'written'
 # %% ../../nbs/50_vectors/10_grammar.ipynb #10_grammar-002
 import ast
 import math
+import re
 import warnings
 
 from ..core import CmetError
@@ -20,6 +21,7 @@ def tree(expr:str) -> ast.expr:
     remedy = "write e.g. \"happy - neutral + 0.5*sad\""
     if not isinstance(expr, str) or not expr.strip(): raise CmetError("an empty expression", remedy)
     if len(expr) > LONGEST: raise CmetError(f"expression of {len(expr)} characters", f"use {LONGEST} at most")
+    if m := re.search(r"[\d.]*\d,\d+", expr): raise CmetError(f"a comma in the number {m[0]}", f"write a decimal point: {m[0].replace(',', '.')}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -32,7 +34,7 @@ def _number(node) -> float:
     "The number that a constant holds."
     # bool is a kind of int to Python, but True is no number to anybody else.
     if type(node.value) not in (int, float):
-        raise CmetError("something neither name nor number", "use names, numbers, + - * and parentheses")
+        raise CmetError("something neither name nor number", "use names, numbers, + - * / and parentheses")
     try: value = float(node.value)
     except OverflowError: value = math.inf
     if value < LARGEST: return value
@@ -40,12 +42,15 @@ def _number(node) -> float:
 
 def _join(op, a:dict, b:dict) -> dict:
     "Two weighted sums joined; combinations without a meaning raise `CmetError`."
+    if isinstance(op, ast.Div):
+        if set(b) != {""} or not b[""]: raise CmetError("after / stands no number, or 0", "write number*name, or name/number")
+        return {name: k/b[""] for name, k in a.items()}
     if isinstance(op, ast.Mult):
         if set(a) != {""}: a, b = b, a
         if set(a) != {""}: raise CmetError("names cannot be multiplied", "write number*name")
         return {name: a[""]*k for name, k in b.items()}
     if not isinstance(op, (ast.Add, ast.Sub)):
-        raise CmetError("an operator that vectors do not have", "use + - * and parentheses")
+        raise CmetError("an operator that vectors do not have", f"use + - * / and parentheses{', and 0.5 for 50 %'*isinstance(op, ast.Mod)}")
     if ("" in a) != ("" in b): raise CmetError("a number cannot be added to a name", "write number*name")
     sign = 1 if isinstance(op, ast.Add) else -1
     return {name: a.get(name, 0.) + sign*b.get(name, 0.) for name in {**a, **b}}
@@ -62,7 +67,8 @@ def _weights(node, depth=0) -> dict:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
         sign = -1 if isinstance(node.op, ast.USub) else 1
         return {name: sign*k for name, k in _weights(node.operand, depth + 1).items()}
-    raise CmetError("something neither name nor number", "use names, numbers, + - * and parentheses")
+    if isinstance(node, ast.Tuple): raise CmetError("a comma between emotions", f"write + or - there: {' + '.join(map(ast.unparse, node.elts)) or 'happy + sad'}")
+    raise CmetError("something neither name nor number", "use names, numbers, + - * / and parentheses")
 
 def linear(
     expr:str,  # e.g. "0.3*(charismatic - neutral) - anger"
