@@ -11,7 +11,7 @@ from PIL import Image
 from test_edit import FACE, One, Toy, corpus, talk  # noqa: F401
 
 from cmet.cli import main
-from cmet.core import CmetError, CmetWarning
+from cmet.core import CmetError, CmetWarning, builtin
 from cmet.edit import edit_folder, edit_video, preview
 from cmet.edit.pipeline import LABEL, STILL, Request
 from cmet.face.action_units import AUS
@@ -100,6 +100,20 @@ def test_a_picture_that_will_not_talk_says_so_everywhere(films, words):
         assert sum("3 s without sound: the face shows the emotion and does not talk" in str(w.message) for w in caught) == many
     assert any("does not talk" in note for note in json.loads((films.parent/"b.json").read_text())["notes"])
     assert standing(open_video(still), "me.wav") == standing(open_video(films/"a.mp4")) == []
+
+
+@pytest.mark.parametrize("high, told", [(60, False), (38, True)])
+def test_a_small_face_is_told_with_its_size(high, told, tmp_path):
+    "Judges see as much in 60 pixels as in 150, and less in 40; the edit, the preview and the record say so."
+    photo = Image.fromarray(next(open_video(builtin("portrait.mp4")).frames()))
+    from cmet.face.landmarks import track
+    now = np.ptp(track([np.asarray(photo)]).points[0, :, 1])
+    photo.resize([round(side*high/now) for side in photo.size], Image.Resampling.LANCZOS).save(tmp_path/"me.png")
+    for make in (lambda: preview(tmp_path/"me.png", tmp_path/"o.png", vector="happy"), lambda: edit_video(tmp_path/"me.png", tmp_path/"o.mp4", vector="happy", progress=False)):
+        with warnings.catch_warnings(record=True) as caught: make()
+        said = [str(w.message) for w in caught if "pixels high" in str(w.message)]
+        assert len(said) == told and all("below 45 an emotion is seen less surely: give a larger picture" in text for text in said)
+    if told: assert abs(int(said[0].split()[3]) - high) <= 2 and said[0] in json.loads((tmp_path/"o.json").read_text("utf-8"))["notes"]
 
 
 def test_a_picture_has_no_moments(films, words, monkeypatch):

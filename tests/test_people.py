@@ -199,6 +199,17 @@ def test_speech_that_travels_with_the_kit_is_told_to_be_a_synthesisers(tmp_path)
     assert said(builtin("portrait.mp4")) and said(builtin(CLIP)) and not said(write_audio(tmp_path/"portrait.wav", read_audio(builtin("portrait.mp4"), 16000), 16000))
 
 
+@pytest.mark.parametrize("name, told", [("studio (synthetic)", True), ("synthetic voices", False), ("mine", False)])
+def test_the_studio_is_known_by_its_name_and_not_by_a_word(name, told, tmp_path):
+    "Somebody's folder `synthetic voices` is not the kit's studio."
+    pytest.importorskip("opensmile")
+    voice = write_audio(tmp_path/"me.wav", read_audio(builtin(CLIP), 16000)*.9, 16000)  # no copy any more
+    made, corpus = fitted_mapper("studio")
+    made.config["corpus"] = name
+    said = warned(lambda: Request(to=[voice], mapper=made, corpus=corpus).choose().listen())
+    assert any("fitted to a synthesiser's voices" in text for text in said) == told
+
+
 def warned(make) -> list:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

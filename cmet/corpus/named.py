@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 import cmet
-from ..core import CmetError, cache_dir, find_data
+from ..core import STUDIO, CmetError, cache_dir, find_data
 from ..io.claims import claimed
 from ..io.files import make_folder, put_back, walk
 from ..io.resume import stamp
@@ -40,7 +40,7 @@ def _studio(encoder, folder):
     rows, faces = zip(*record(call_sheet(), folder, progress=False))
     speech = encoder.encode([Path(folder)/row["audio"] for row in rows])
     rows = [row | {"audio": ""} for row in rows]
-    return make_corpus(rows, speech, faces, name="studio (synthetic)", encoder=encoder.name, codec="mesh")
+    return make_corpus(rows, speech, faces, name=STUDIO, encoder=encoder.name, codec="mesh")
 
 # %% ../../nbs/40_corpus/80_named.ipynb #80_named-006
 MADE = {"ravdess": _ravdess, "studio": _studio}

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import cmet
-from ..core import BASIC, EMOTIONS, CmetError, builtin, canonical, data_folder, rng, sha256
+from ..core import BASIC, EMOTIONS, STUDIO, CmetError, builtin, canonical, data_folder, rng, sha256
 from .actors import FPS, LEVELS, PROTOTYPES, RATE, VOICES, mouth, perform, person, speak, track
 from .corpus import make_corpus, write_corpus
 from ..face.action_units import AUS
@@ -103,7 +103,7 @@ def studio_corpus(
     speech = _embedded(encoder, paths, parts, progress) if parts else encoder.encode(paths, progress=progress)
     for row in rows:
         if row["speaker"] not in TRAVELS or row["intensity"] != 3: row["audio"] = ""
-    return make_corpus(rows, speech, faces, name="studio (synthetic)", encoder=encoder.name, codec="mesh",
+    return make_corpus(rows, speech, faces, name=STUDIO, encoder=encoder.name, codec="mesh",
                        fps=FPS, seed=seed, features=names, action_units=AUS, sentences=SENTENCES,
                        people=company(speakers, seed), made_with={p: version(p) for p in MADE_WITH})
 

@@ -23,8 +23,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ..core import CmetError, sha256, warn
-from .caution import BELOW, in_words, listened, recorded, standing, unheard
+from ..core import STUDIO, CmetError, sha256, warn
+from .caution import BELOW, in_words, listened, recorded, small, standing, unheard
 from .follow import followed
 from ..face.landmarks import Track
 from ..face.regions import both_sides, by_region, factors, told_regions
@@ -212,7 +212,7 @@ class Request:
         if spoken is not None: self.doubt["says"] = f"{words}: {'voice is '*bool(self.doubt['heard'])}{self.doubt['says']}"
         if getattr(self.mapper, "config", {}).get("corpus") == "people" and synthetic(to):
             warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it")
-        elif to and "synthetic" in str(getattr(self.mapper, "config", {}).get("corpus")) and not synthetic(to):
+        elif to and getattr(self.mapper, "config", {}).get("corpus") == STUDIO and not synthetic(to):
             warn("this mapper was fitted to a synthesiser's voices: for people's speech leave --mapper out")
         if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
             warn("this mapper was fitted without an ear: `cmet train` with --set ear=true makes one that says what it hears")
@@ -257,7 +257,7 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
         gain, told = (None, None) if request.gain is None else request.gain.over(len(delta), source.fps)
         drawn, notes = request.drawn(delta, track, gain)
-        for note in (notes := [*standing(source, request.lips, request.wish, sound), *getattr(track, "notes", ()), *notes]): warn(note)
+        for note in (notes := [*standing(source, request.lips, request.wish, sound), *small(track), *getattr(track, "notes", ()), *notes]): warn(note)
         story = request.story(source, [both_sides(d, codec.dim) for d in drawn]) | {"notes": notes, "gain": told}  # told: mean, min and max of the factor over time
         give_back()
         frames = request.films(counted(source.frames(), bar, "2/2 move the face"), track, drawn, source.size)

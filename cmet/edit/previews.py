@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import CmetError, plural, warn
-from .caution import standing
+from .caution import small, standing
 from .pipeline import LABEL, MOST, Request, Shown
 from .request import Course, change
 from ..face.landmarks import Track
@@ -78,7 +78,7 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
     delta = change(request.mapper, request.wish, face, at)
     gain = None if request.gain is None else request.gain.over(source.n_frames or max(frames) + 1, source.fps)[0][list(frames)]
     drawn, notes = request.drawn(delta, whole[0], gain)
-    told = standing(source, request.lips, request.wish, sound, film=False) + [n for t in tracks for n in getattr(t, "notes", ())]
+    told = standing(source, request.lips, request.wish, sound, film=False) + small(whole[0]) + [n for t in tracks for n in getattr(t, "notes", ())]
     if not seen.all(): told.append(f"no face at {(~seen).sum()} of {len(seen)} moments; they stay as they are")
     for note in dict.fromkeys(told + notes): warn(note)
     moved = lambda frame, track, d: next(iter(codec.edit_stream([frame], track, d[None])))
