@@ -271,20 +271,20 @@ class Page(anywidget.AnyWidget):
     "Names for screen readers, dark where the system is, and what was made comes into sight."
     _esm = """
 export default { render({model, el}) {
-  let film = null, fault = null;
-  const name = (e, text) => e && text && e.getAttribute("aria-label") != text && e.setAttribute("aria-label", text);
+  let film = null, fault = null, soon = 0;
+  const say = (e, what, text) => e && text && e.getAttribute(what) != text && e.setAttribute(what, text);  // the same again would be work for the browser
+  const name = (e, text) => say(e, "aria-label", text);
   const all = page => {
     for (const s of page.querySelectorAll(".widget-slider")) {
       const [label, knob] = ["label", "[role=slider]"].map(part => s.querySelector(part)), text = label?.textContent;
       name(knob, text); name(s.querySelector(".widget-readout"), `${text}, as a number`);
-      if (label?.title) { s.title = label.title; knob?.setAttribute("aria-description", label.title) }  // also where no pointer rests on its name
-      knob?.setAttribute("aria-disabled", !!s.querySelector("[disabled]"));
+      say(s, "title", label?.title); say(knob, "aria-description", label?.title); say(knob, "aria-disabled", `${!!s.querySelector("[disabled]")}`);
     }
     page.querySelectorAll(".widget-play button").forEach((b, k) => name(b, ["play or pause", "stop", "repeat"][k]));
-    for (const b of page.querySelectorAll(".progress")) { b.setAttribute("role", "progressbar"); name(b, "how much is made") }
+    for (const b of page.querySelectorAll(".progress")) { say(b, "role", "progressbar"); name(b, "how much is made") }
     const made = page.querySelector(".cmet-out video"), wrong = page.querySelector(".cmet-out [role=alert]");
     const show = e => e.scrollIntoView({block: "nearest"});  // what somebody waited for comes into sight, or why it did not come
-    if (made && made != film) made.onloadedmetadata = () => show(made);
+    if (made && made != film) made.readyState ? show(made) : made.onloadedmetadata = () => show(made);
     if (wrong && wrong != fault) show(wrong);
     [film, fault] = [made, wrong];
   };
@@ -292,7 +292,7 @@ export default { render({model, el}) {
     const page = el.closest(".cmet"), light = document.querySelector("link[href*='/theme-light.css']");
     if (!page) return requestAnimationFrame(begin);
     for (const hand of ["pointerdown", "keydown", "change"]) page.addEventListener(hand, e => e.key != "Tab" && e.target.closest("select") && model.send("list"), true);
-    all(page); new MutationObserver(() => all(page)).observe(page, {childList: true, subtree: true, attributeFilter: ["disabled"]});
+    all(page); new MutationObserver(() => soon ||= setTimeout(() => { soon = 0; all(page) }, 200)).observe(page, {childList: true, subtree: true, attributeFilter: ["disabled"]});
     if (!light) return;  // JupyterLab sees to its own theme; Voilà's page has one for all
     light.after(Object.assign(light.cloneNode(), {href: light.href.replace(/light.css.*/, "dark.css"), media: "(prefers-color-scheme: dark)"}));
   };

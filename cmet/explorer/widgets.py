@@ -246,7 +246,7 @@ STYLE = """<style>
   --accent: var(--jp-brand-color1, #1976d2); --jp-widgets-input-focus-border-color: var(--accent); }
 .cmet .widget-label, .cmet .widget-readout, .cmet label { color: inherit; font-size: 14px; }
 .cmet .widget-html-content { line-height: 1.4; } .cmet .widget-slider > .widget-readout { min-width: 52px; text-align: right; font-variant-numeric: tabular-nums; }
-.cmet, .cmet-page { overflow: visible; }
+.cmet, .cmet-page { overflow: visible; } .cmet :is(.noUi-origin, .noUi-connect) { will-change: auto; } .cmet .noUi-handle { backface-visibility: visible; }
 .cmet-page { display: flex; flex-direction: column; gap: 8px 24px; }
 .cmet-face, .cmet-out { order: -1; } .cmet-code { order: 1; } [data-voila] .cmet { --paper: var(--jp-layout-color1, #fff); }
 .cmet-face { position: sticky; top: -12px; padding-top: 12px; z-index: 2; background: var(--paper, var(--jp-layout-color0, #fff)); }
