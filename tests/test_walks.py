@@ -18,7 +18,7 @@ ROOT, KIT = Path(__file__).resolve().parents[1], Path(cmet.__file__).parent
 TEXT = (ROOT/"CONTRIBUTING.md").read_text("utf-8").partition("## Follow a value")[2].partition("\n## ")[0]
 # Entered on the way, and no part of it: what reads and writes files, checks, locks, records and tells, and what the value meets.
 BESIDE = """__init__ align core io/assets io/catalogue io/claims io/clock io/colour io/files io/limits io/media io/progress corpus/corpus corpus/sampling
-vectors/algebra vectors/grammar vectors/vector viz/maps edit/caution edit/pipeline edit/request explorer/map explorer/panels explorer/widgets
+vectors/algebra vectors/grammar vectors/vector viz/maps edit/caution edit/pipeline edit/recordings edit/request explorer/map explorer/panels explorer/widgets
 speech/encoders face/action_units face/asymmetry face/guards face/landmarks face/mesh face/mouth face/regions face/shading face/warp
 mappers/base mappers/ear mappers/neural network""".split()
 
