@@ -545,7 +545,7 @@ SEEN = """() => {
     const text = q => document.querySelector('.cmet ' + q)?.innerText || '', number = t => parseFloat(t.replace('−', '-'));
     const field = n => [...document.querySelectorAll('.cmet .widget-dropdown')].find(d => d.innerText.startsWith(n)).querySelector('select').value;
     return {box: document.querySelector('.cmet .widget-text input').value, alert: text('.cmet-bad[role=alert]'), preset: text('.cmet-sets code'),
-        code: text('.cmet-code pre'), face: document.querySelector('.cmet-gallery [aria-pressed=true]').title, list: field('face'), mapper: field('mapper'), wrong: !!document.querySelector('.cmet .cmet-wrong'),
+        code: text('.cmet-code pre'), face: document.querySelector('.cmet-gallery [aria-pressed=true]').title, list: field('face'), mapper: field('mapper').split(' (')[0], wrong: !!document.querySelector('.cmet .cmet-wrong'),
         numbers: Object.fromEntries([...document.querySelectorAll('.cmet .widget-slider')].map(s =>
             [s.querySelector('label').innerText, number(s.querySelector('.widget-readout').innerText)]))} }"""
 
@@ -560,7 +560,7 @@ def act(page, g, files):
     g.choice([*[lambda: press(g.choice(["happy", "sad", "angry", "surprised", "fear", "strength", "brows", "mouth", "left"]))]*5,
               lambda: write("joy - .5*sadness", "1.5*surprised + fear", "happy", "0.33*happy - .41*sad", "calm | strength 1.27", "sad | strength 1.1 | eyes 0.35"),
               lambda: (write("1.35*angry", "2.2*fear"), write("0.6*happy", "1.15*sad")), lambda: write("happi", "happy -", "<b>"),
-              lambda: choose("preset", "0.6*happy | strength 1", "0.7*sad + 0.5*angry | strength 1"), lambda: choose("mapper", "auto", "ridge"),
+              lambda: choose("preset", "0.6*happy | strength 1", "0.7*sad + 0.5*angry | strength 1"), lambda: choose("mapper", "auto", "ridge (synthetic voices)"),
               lambda: bring(page, "add sound files", files[0]), lambda: bring(page, "upload a face", files[1])])()
 
 

@@ -167,6 +167,28 @@ def test_a_doubt_is_a_note_and_no_error(tmp_path):
     e.live.close()
 
 
+def test_a_mapper_that_knows_a_synthesiser_says_so_of_a_person(tmp_path):
+    "An angry woman became a surprised grin under `ridge`, and no word said why."
+    from cmet.explorer.voices import SYNTHETIC
+    from cmet.io.sound import read_audio
+    e, kit = Explorer(folder=tmp_path, mapper="ridge").wait(), builtin("speech/F01_angry_3_001.flac")
+    person = write_audio(tmp_path/"ann.wav", read_audio(kit, 16000), 16000)  # not the kit's file, so somebody's
+    assert e.settings.mapper.label == "ridge (synthetic voices)" and e.settings.mapper.value == "ridge"
+    e.voices.upload.got([("ann.wav", person.read_bytes())])
+    said = e.wait().words.value
+    assert f"<b>Note:</b> {SYNTHETIC.replace(chr(39), '&#x27;')}" in said and "choose auto under Method" in said
+    assert "rests on a single clip" in said and "pool" not in said
+    e.emotions.sliders["sad"].value = .5
+    assert "choose auto" in e.wait().words.value, "in a mixture, too"
+    e.put(mapper="auto")
+    assert "choose auto" not in e.wait().words.value and e.settings.mapper.label == "auto"
+    e.put(mapper="ridge", voices=(), weights=(("happy", 1.),))
+    assert "choose auto" not in e.wait().words.value
+    e.voices.upload.got([(kit.name, kit.read_bytes())])
+    assert "choose auto" not in e.wait().words.value, "it knows this voice"
+    e.live.close()
+
+
 def test_a_strength_below_zero_says_what_the_command_says(tmp_path):
     e = Explorer(folder=tmp_path, strength=-1.).wait()
     assert BELOW in e.words.value

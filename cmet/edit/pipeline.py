@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['LABEL', 'MOST', 'STILL', 'PARTS', 'EMBEDDED', 'versions', 'provenance', 'doubted', 'counted', 'shared', 'find_face',
-           'give_back', 'heard_lips', 'face_change', 'Shown', 'save_edit', 'Request', 'put_on', 'edit_video']
+           'give_back', 'heard_lips', 'face_change', 'Shown', 'save_edit', 'of_studio', 'Request', 'put_on',
+           'edit_video']
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-002
 import ctypes
@@ -177,6 +178,10 @@ def save_edit(out, source, frames, story:dict, sound=None, force:bool=False) -> 
     return Shown(out)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-031
+def of_studio(mapper) -> bool:
+    "Was it fitted to a synthesiser's voices?"
+    return getattr(mapper, "config", {}).get("corpus") == STUDIO
+
 class Request:
     "What is to be put on faces: chosen by name at first, then heard."
     def __init__(self, to=None, frm=None, vector=None, curve=None, mapper="auto", codec="mesh", encoder="auto",
@@ -212,7 +217,7 @@ class Request:
         if spoken is not None: self.doubt["says"] = f"{words}: {'voice is '*bool(self.doubt['heard'])}{self.doubt['says']}"
         if getattr(self.mapper, "config", {}).get("corpus") == "people" and synthetic(to):
             warn("--to is the built-in speech, which is a synthesiser's: --mapper studio is made for it")
-        elif to and getattr(self.mapper, "config", {}).get("corpus") == STUDIO and not synthetic(to):
+        elif to and of_studio(self.mapper) and not synthetic(to):
             warn("this mapper was fitted to a synthesiser's voices: for people's speech leave --mapper out")
         if to and not getattr(self.mapper, "ear", None) and is_saved(self.voice[0]):
             warn("this mapper was fitted without an ear: `cmet train` with --set ear=true makes one that says what it hears")

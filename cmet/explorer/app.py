@@ -16,7 +16,7 @@ from pathlib import Path
 
 import ipywidgets as w
 
-from ..core import CmetError
+from ..core import STUDIO, CmetError
 from ..edit.caution import BELOW, listened
 from .map import Map
 from .panels import Output, Page, Parts, Presets, Saver, Settings, Voices, code, said
@@ -43,13 +43,14 @@ def against(view:View) -> list:  # of sentences
     v, used = view.vector, {e: k for e, k in view.wish.weights if k}
     if "neutral" not in view.voice.parts and abs(left := sum(used.values())) > 1e-6:
         return [f"the weights add up to {left:+.2g} instead of 0: a voice, and no change of voice"]
+    own = [view.own[n].doubt["cautions"] for n in used if n in view.own]
+    heard = [*dict.fromkeys(sum(own, []))]  # two voices may be doubted alike
     if getattr(view.voice.mapper, "ear", None):
-        own = [view.own[n].doubt["cautions"] for n in used if n in view.own]
-        return sum(own, []) if len(own) == len(used) else listened(view.voice.mapper, v)["cautions"] + sum(own, [])
+        return heard if len(own) == len(used) else listened(view.voice.mapper, v)["cautions"] + heard
     near = {e: cosine(v, o) for e, o in known(view).items() if e not in used}
     best = max(near, key=near.get, default=None)
     twin = [f"hardly differs from {best} (cosine {near[best]:.2f})"] if best and near[best] >= SAME else []
-    return cautions(v, None, view.voice.corpus) + twin
+    return heard + cautions(v, None, view.voice.corpus) + twin
 
 def certainty(view:View) -> dict:  # of one line, or none
     "How well a vector is known: by what an ear hears in it, or by its noise."
@@ -96,6 +97,7 @@ class Explorer:
         weights = read_weights(expression, self.names)
         self.state = Wish(tuple(weights.items()), strength, 20, str(source), mapper, codec)
         self.emotions, self.settings, self.presets, self.parts = (kind(self.lock) for kind in (Emotions, Settings, Presets, Parts))
+        self.settings.studio = getattr(corpus, "name", corpus) in (None, "studio", STUDIO)  # what a named mapper is fitted to
         self.voices, self.faces, self.bars, self.map, self.output = Voices(), Faces(), Bars(), Map(), Output()
         self.saver, self.kept = Saver(self.output, folder, self.say), Path(folder)/"presets.txt"
         self.live = Latest(self._look, self._show, lambda error: self._mend(self.state, error))

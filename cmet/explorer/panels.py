@@ -28,14 +28,14 @@ from ..face.regions import MOST_OF, PARTS, SIDES, told_regions
 from ..mappers.registry import MAPPERS
 
 # %% ../../nbs/95_explorer/50_panels.ipynb #50_panels-009
-def titles(values) -> list:  # pairs (title, value), as a list of choices takes them
+def titles(values, made=()) -> list:  # made: those that know synthetic voices only; -> pairs (title, value), as a list of choices takes them
     "What values are called in a list: paths by the name of their file."
-    return [(str(v) if v == PORTRAIT else Path(str(v)).name, v) for v in dict.fromkeys(values)]
+    return [((str(v) if v == PORTRAIT else Path(str(v)).name) + " (synthetic voices)"*(v in made), v) for v in dict.fromkeys(values)]
 
 class Settings:
     "What is edited, by what, and how much: shows a wish, and asks for another."
     def __init__(self, turn=None):  # the lock of the state
-        self.changed, self.quiet = lambda **change: None, Quiet()
+        self.changed, self.quiet, self.studio = lambda **change: None, Quiet(), True  # studio: is a named mapper fitted to it?
         self.strength = Number(1, min=-1, max=3, step=STEP, description="strength", layout=WIDE, style=LEFT | PLAIN)
         self.frame = Moment(0, 0, 1, description="moment", layout=WIDE, style={"description_width": "auto"} | PLAIN)
         self.play = w.Play(0, min=0, max=1, repeat=True, show_repeat=False, layout=w.Layout(width="84px"))
@@ -63,7 +63,7 @@ class Settings:
                 self.play.value, self.play.interval = wish.frame, 40 if clip is None else max(40, round(1000/clip.fps))
             self.frame.disabled = self.play.disabled = clip is not None and len(clip) < 2
             for name, known in dict(source=sources, mapper=["auto", *MAPPERS], codec=[*CODECS]).items():
-                options = tuple(titles([*known, getattr(wish, name)]))
+                options = tuple(titles([*known, getattr(wish, name)], (*MAPPERS, "studio") if name == "mapper" and self.studio else ()))
                 if self.controls[name].options != options: self.controls[name].options = options
             faces = [value for _, value in self.source.options]
             self.gallery.items = [[title, thumb(builtin("portrait.mp4") if value == PORTRAIT else value)] for title, value in self.source.options]

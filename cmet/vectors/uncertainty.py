@@ -90,7 +90,7 @@ WEAK, NOISY, SAME, KNOWN = .25, .8, .9, .9  # share of the usual norm; trust; co
 def _noise(v:Vector) -> list:
     "Warnings about too few clips, or too much noise."
     if not v.norm > 0: return ["the vector is zero"]
-    if v.n == 1: return ["a pool holds one clip, so nobody can say how much of this vector is noise"]
+    if v.n == 1: return ["an emotion in it rests on a single clip, so nobody can say how much of it is chance: more clips would tell"]
     if not v.terms or v.trust >= NOISY: return []
     size = "{:.2f} ({:.2f} – {:.2f})".format(v.norm, *norm_interval(v))
     return [f"too weak to use: its norm {size} is hardly more than its noise ({v.spread:.2f})"]
