@@ -189,6 +189,52 @@ def test_a_mapper_that_knows_a_synthesiser_says_so_of_a_person(tmp_path):
     e.live.close()
 
 
+def test_a_file_is_said_to_lie_where_it_lies(tmp_path, monkeypatch):
+    "`out` was somewhere else than one looked: below the notebook, and not in the clone's root."
+    monkeypatch.chdir(tmp_path)
+    e = Explorer().wait()
+    e.output.buttons["png"].click()
+    e.saver.work.join()
+    assert f"<code>{tmp_path/'out'/'happy.png'}</code>" in e.output.line.value and (tmp_path/"out"/"happy.png").is_file()
+    e.live.close()
+
+
+def test_several_files_are_one_voice_called_by_what_they_share(material, tmp_path):
+    e, clips = Explorer(folder=tmp_path).wait(), list(material["voices"].values())
+    e.voices.upload.got([(f"W009_level_3_{k:03}.flac", clips[0]) for k in (4, 5)])
+    assert e.wait().emotions.box.value == "w009_level_3" == e.emotions.called["w009_level_3"].value
+    for name in ("my_voice", "my_voice_2"):
+        e.voices.upload.got([(f"{k}.flac", clips[1]) for k in "12"])
+        assert e.wait().emotions.box.value == name
+    e.emotions.called["my_voice"].value = "Ann"
+    assert [n for n, _ in e.wait().state.voices] == ["w009_level_3", "ann", "my_voice_2"]
+    check(e, Scene())
+    e.live.close()
+
+
+def test_an_emotion_is_spelt_as_one_types_it_and_means_the_same_outside(material, tmp_path):
+    "The box wrote `happy - neutral` where the README writes `happy`."
+    from cmet.edit.request import wanted_vector
+    from cmet.speech.encoders import speech_encoder
+    e = Explorer(folder=tmp_path).wait()
+    assert e.emotions.box.value == "happy" and e.presets.now == "happy | strength 1" and "vector='happy'" in e.output.code.value.replace("&#x27;", "'")
+    e.emotions.box.value = "0.6*happy - 0.6*neutral"
+    assert e.wait().presets.list.value == "0.6*happy | strength 1" and e.emotions.box.value == "0.6*happy - 0.6*neutral", "in whatever words"
+    e.voices.upload.got([*material["voices"].items()][:1])
+    e.wait()
+    voice, (name, files) = e.view.voice, e.state.voices[0]
+    heard = speech_encoder(voice.mapper.encoder)
+    for weights, text in (dict(happy=1.), "happy"), (dict(sad=1., happy=-.25), "sad - 0.25*happy"), (dict(sad=1., happy=-1.), "sad - happy"):
+        for more, add, to in ({}, "", ()), ({name: .5}, " + 0.5*voice", files):
+            e.put(weights=tuple((weights | more).items()))
+            vector = e.wait().view.vector
+            said = e.emotions.box.value
+            assert read_weights(said, e.names, [name]) == dict(e.state.weights) and "neutral" not in said
+            outside = wanted_vector(voice.mapper, voice.corpus, heard, list(to), vector=text + add)
+            assert np.allclose(vector.values, outside.values, atol=1e-5), (said, "what `edit_video` makes of it")
+    e.live.close()
+
+
 def test_a_strength_below_zero_says_what_the_command_says(tmp_path):
     e = Explorer(folder=tmp_path, strength=-1.).wait()
     assert BELOW in e.words.value

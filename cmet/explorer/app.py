@@ -22,7 +22,7 @@ from .map import Map
 from .panels import Output, Page, Parts, Presets, Saver, Settings, Voices, code, said
 from .preview import PORTRAIT, Scene, View, Wish
 from .upload import Uploads, example_faces
-from .voices import balanced, one_thread, preset, read_preset, read_weights, voice_name
+from .voices import alike, balanced, one_thread, preset, read_preset, read_weights, voice_name
 from .widgets import STYLE, Bars, Emotions, Faces, fact, heading, note, tell
 from .worker import Latest
 from ..face.action_units import AUS
@@ -85,7 +85,7 @@ class Explorer:
     "Emotions on sliders, voices of one's own, and a face that follows."
     def __init__(self,
         source:str=PORTRAIT,  # or the path of a video or an image
-        expression:str="happy - neutral", strength:float=1.,
+        expression:str="happy", strength:float=1.,
         mapper:str="auto", codec:str="mesh",  # names, or files of learned ones
         corpus=None,  # to fit the mapper to: a Corpus, or its name or folder; None: as `edit_video`
         folder="out",  # where files go
@@ -246,7 +246,7 @@ def connect(e:Explorer) -> None:
     e.presets.keep, first = lambda line: keep_preset(e, line), e.state
     e.presets.reset = lambda: e.put(weights=first.weights, strength=first.strength, regions=first.regions)
     e.settings.upload.got = lambda files: bring_face(e, files)
-    e.voices.upload.got = lambda files: bring_voice(e, Path(files[0][0]).stem, e.uploads.keep(files))
+    e.voices.upload.got = lambda files: bring_voice(e, alike(Path(name).stem for name, _ in files), e.uploads.keep(files))
     e.voices.chosen = lambda name, files: bring_voice(e, name, files)
     for part in (e.settings, e.voices): part.upload.lost = e.say
     e.output.pressed = lambda kind: press(e, kind)

@@ -173,9 +173,9 @@ KINDS = {"mp4": ("Render video", "the whole video, edited, as MP4 with its sound
 LARGEST = 50e6  # bytes of a file that is put into the page
 
 def link(path) -> str:
-    "Where a file is, and a button to download it if it is not too large, as HTML."
-    path, size = Path(path), Path(path).stat().st_size
-    text = f'<div role="status" class="cmet-note cmet-saved">Saved as <code>{escape(path.name)}</code> in the folder <code>{escape(path.parent.name)}</code>'
+    "Where a file is, in full, and a button to download it if it is not too large, as HTML."
+    path, size = Path(path).absolute(), Path(path).stat().st_size
+    text = f'<div role="status" class="cmet-note cmet-saved">Saved as <code>{escape(str(path))}</code>'
     if size < LARGEST:
         data = base64.b64encode(path.read_bytes()).decode()
         text += (f' <a class="jupyter-button cmet-download" download="{escape(path.name)}" href="data:application/octet-stream;base64,{data}">'

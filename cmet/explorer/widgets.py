@@ -103,7 +103,7 @@ class Emotions:
         self.drop, self.rename = lambda name: None, lambda name, wanted: None  # one's own voice is to go, or to be called otherwise
         self.quiet, self.names, self.own, self.held, self.sliders, self.called = Quiet(), (), (), {}, {}, {}
         self.box = Line(description="Expression", continuous_update=False, layout=WIDE, style=LEFT,
-                        placeholder="happy - neutral + 0.5*sad, then Enter")
+                        placeholder="happy + 0.5*sad, then Enter")
         self.line, self.widget, self.voices = w.HTML(), w.VBox(), w.VBox()
         self.box.turn = self.turn
         self.box.observe(self._typed, "value")
