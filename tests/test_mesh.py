@@ -522,14 +522,13 @@ def test_a_mouth_does_not_pop_open(codec, real):
     "Where a source's lips left an m, all that surprise adds came in that same frame: by .28 eye distances more than the source's own step."
     from cmet.face.guards import guarded
     from cmet.face.mesh import EMPHASIS, Writer
-    from cmet.face.mouth import RAMP
     from cmet.io.media import open_video
     clip = codec.track(list(open_video(real/"cmet-samples/asset/video/RD_Radio1_000#5.mp4").frames())[60:126])
     write, delta = Writer(codec, clip), 1.5*textbook()[list(TEXTBOOK).index("surprised")]*EMPHASIS
-    moved = [p[:POINTS, :2] + guarded(p, write.rig.move(delta)@pose, write.eyes, c) for p, pose, c in zip(write.points, write.pose, write.closing)]
+    moved = [p[:POINTS, :2] + guarded(p, write.rig.move(delta*left)@pose, write.eyes, c) for p, pose, left, c in zip(write.points, write.pose, write.speech, write.closing)]
     before, after = (np.array([mouth_opening(p) for p in points]) for points in (write.points, moved))
     added, step = after - before, lambda x: np.abs(np.diff(x))
-    assert (step(after) < step(before) + 1.5*added.max()/(RAMP*25) + .01).all(), (step(after) - step(before)).max()
+    assert (step(after) < step(before) + added.max()/3 + .01).all(), (step(after) - step(before)).max()
     assert added.max() > .15 and after[before < .02].max() < .03 and (before < .02).sum() > 4
 
 
@@ -855,3 +854,16 @@ def test_a_lid_that_closes_is_not_painted(codec):
         return np.subtract(*(w.moved(i, frames[i], units(AU04=3))[y0:y1, x0:x1].astype(int) for w in (plain, lit))).mean()
     shut, wide = np.argsort([eye_opening(p).mean() for p in clip.points])[[0, -1]]
     assert 5 < shade(shut) < shade(wide), (shade(shut), shade(wide))
+
+
+def test_a_jaw_comes_up_with_lips_that_shut_and_corners_hang_less_between_open_ones(codec, real):
+    "A surprised *m* was a duck's bill, a sad *a* a slanted wedge."
+    from cmet.face.mesh import Writer
+    from cmet.io.media import open_video
+    clip = codec.track(list(open_video(real/"cmet-samples/asset/video/RD_Radio1_000#5.mp4").frames())[60:126])
+    writer = Writer(codec, clip)
+    corners, jaw = writer.speech[:, [AUS.index("AU15"), AUS.index("AU26")]].T
+    apart = np.array([mouth_opening(p) for p in writer.points])
+    assert np.allclose(jaw, 1 - writer.closing) and jaw.min() < .1 and jaw.max() > .9
+    assert corners[apart > .12].max() < .75 and corners.min() >= .5 and corners.max() > .8
+    assert (np.delete(writer.speech, [AUS.index("AU15"), AUS.index("AU26")], 1) == 1).all()
