@@ -150,7 +150,7 @@ def encode_arguments(p):
     add("--codec", metavar="C",
         help=Listed("way to read the faces: {} (default: tables beside the clips, if any)", "cmet.face.codecs:CODECS"))
     _parallel(add)
-    add("--force", action="store_true", help="replace OUT if it exists")
+    add("--force", action="store_true", help="replace OUT if it exists: every clip is encoded anew, also where only some were added or changed")
 
 # %% ../nbs/99_cli.ipynb #99_cli-008
 def audit(args):
@@ -213,8 +213,9 @@ def evaluate(args):
 
 def evaluate_arguments(p):
     add = p.add_argument
-    add("folder", metavar="FOLDER", help="edited videos: with clips.csv, a .json beside each, or names like anna_happy.mp4")
-    add("-o", "--out", metavar="DIR", help="folder for the tables (default: FOLDER-eval-PROTOCOL)")
+    add("folder", metavar="FOLDER", help="edited videos. What each aims at says clips.csv (columns edited, emotion, source, speaker, seconds), or the .json beside "
+        "it (--vector: the emotion; --to: what was heard in the speech, where that is sure, and not what was acted), or a name like anna_happy.mp4")
+    add("-o", "--out", metavar="DIR", help="folder for the tables (default: FOLDER-eval-PROTOCOL; of . in the current folder)")
     add("--source", metavar="DIR", help="the unedited video or picture, or the folder of them, if nothing else says so")
     add("--protocol", default="kit", metavar="P", help="kit or paper (default kit)")
     add("--also", nargs="+", metavar="M", choices=("blendshapes", "identity", "fid", "fvd", "sync"),

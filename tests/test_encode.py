@@ -233,9 +233,10 @@ def test_what_is_encoded_already_is_said_to_be(tmp_path, capsys):
     told = capsys.readouterr()
     assert told.out == first and told.err == f"cmet: note: all 5 clips of '{root}' are encoded already, nothing was written; --force does it again\n"
     assert before == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*")}
-    def refused(*more, said):
+    def refused(*more, said, n=5):
+        ends = f"choose another name, or give --force, which encodes all {n} clips anew\n" if n else "choose another name or give --force\n"
         assert main([*words, *more]) == 2
-        assert said in (told := capsys.readouterr().err) and told.endswith("choose another name or give --force\n"), told
+        assert said in (told := capsys.readouterr().err) and told.endswith(ends), told
     refused("--encoder", "whisper", said="was made otherwise (encoder egemaps)")
     refused("--codec", "mesh", said="was made otherwise (codec none)")
     words[1] = str(root.rename(tmp_path/"other"))
@@ -244,11 +245,11 @@ def test_what_is_encoded_already_is_said_to_be(tmp_path, capsys):
     os.utime(root/"F01"/"happy"/"bad.wav", (time.time() + 9, time.time() + 9))
     refused(said="before a recording was changed")
     (root/"F01"/"happy"/"bad.wav").unlink()
-    refused(said="of 5 clips, not these 4")
+    refused(said="of 5 clips, not these 4", n=4)
     (out/"face.npy").write_bytes(b"")
-    refused(said="exists and is damaged")
+    refused(said="exists and is damaged", n=0)
     (out/"face.npy").unlink()
-    refused(said="is no whole corpus")
+    refused(said="is no whole corpus", n=0)
 
 
 # Killed and resumed

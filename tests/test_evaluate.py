@@ -97,6 +97,68 @@ def test_why_there_is_nothing_to_score(tmp_path):
     assert find_clips(down)[0].fault.startswith("a mixture (happy + surprised) has no one emotion")
 
 
+def spoken(path, source="films/anna.mp4", chance=.94, names=("to", "guessed neutral"), strength=1., heard=("sad", "fear")):
+    "An edited video as `cmet edit --to` leaves it."
+    path.touch()
+    doubt = dict(heard=dict(zip(heard, (chance, .02))), sure=chance if heard else None)
+    path.with_suffix(".json").write_text(json.dumps(dict(
+        inputs=dict(video=dict(file=source)), vector=dict(pools=[dict(name=n, weight=k) for n, k in zip(names, (1, -1))]), doubt=doubt, strength=strength)))
+
+
+@pytest.mark.parametrize("name, how, emotion, fault", [
+    ("anna", {}, "sad", ""), ("anna", dict(names=("voice", "guessed neutral")), "sad", ""), ("anna", dict(chance=.5), "sad", ""),
+    ("anna_happy", dict(source="anna_happy.mp4"), "sad", ""), ("anna_neutral_2", dict(source="anna_neutral.mp4"), "sad", ""),
+    ("anna_happy", dict(source="anna_neutral.mp4"), "happy", ""), ("anna_happy", dict(chance=.3), "happy", ""),
+    ("anna", dict(chance=.49), None, "what was heard in its speech is not sure (sad 49%, where 50% is); clips.csv"),
+    ("anna_happy", dict(chance=.3, source="anna_happy.mp4"), None, "what was heard in its speech is not sure (sad 30%"),
+    ("anna", dict(heard=()), None, "its name tells no emotion"), ("anna", dict(strength=-1), None, "strength -1 adds no emotion; clips.csv"),
+    ("anna", dict(strength=-1, names=("happy", "neutral")), None, "strength -1 adds no emotion"),
+    ("anna_happy", dict(strength=[.5, 1]), None, "it shows several strengths side by side"),
+    ("anna_happy", dict(strength=[.5, 1], names=("happy", "neutral")), None, "it shows several strengths side by side")])
+def test_what_was_heard_is_the_aim_of_speech(tmp_path, name, how, emotion, fault):
+    "Where it is sure, and where no name and no table says what it was to be."
+    spoken(tmp_path/f"{name}.mp4", **how)
+    clip, = find_clips(tmp_path)
+    assert (clip.emotion, clip.heard) == (emotion, emotion == "sad") and (clip.fault.startswith(fault) if fault else not clip.fault)
+    (tmp_path/"clips.csv").write_text(f"edited,emotion\n{name}.mp4,fear\n")
+    clip, = find_clips(tmp_path)
+    assert (clip.emotion, clip.heard) == ("fear", False) and bool(clip.fault) == ("side by side" in fault), "a table overrules"
+
+
+def test_a_mixture_with_a_voice_has_no_one_emotion(tmp_path):
+    spoken(tmp_path/"anna.mp4")
+    record = json.loads((tmp_path/"anna.json").read_text())
+    record["vector"]["pools"] += [dict(name="happy", weight=.5)]
+    (tmp_path/"anna.json").write_text(json.dumps(record))
+    assert find_clips(tmp_path)[0].emotion is None, "a voice that has no name in it"
+    record["vector"]["pools"][0]["name"] = "voice"
+    (tmp_path/"anna.json").write_text(json.dumps(record))
+    assert find_clips(tmp_path)[0].fault.startswith("a mixture (happy + voice) has no one emotion")
+
+
+def test_a_report_says_of_how_many_the_aim_was_heard(tmp_path, monkeypatch, capsys):
+    (root := tmp_path/"edits").mkdir()
+    for name in "anna.mp4", "bob.mp4": spoken(root/name, f"films/{name}")
+    (root/"eve_happy.mp4").touch()
+    without_videos(monkeypatch, {"anna.mp4": "sad", "bob.mp4": "fear", "eve_happy.mp4": "happy"})
+    report = ev.evaluate(root, progress=False)
+    assert report.summary["aims_heard"] == 2 and "Of 2 of 3 the aim is what the mapper heard" in str(report) and list(report.table.aim) == ["heard"]*2 + ["told"]
+    (root/"clips.csv").write_text("edited,emotion\nanna.mp4,sad\nbob.mp4,fear\neve_happy.mp4,\n")
+    report = ev.evaluate(root, progress=False)
+    assert report.summary["aims_heard"] == 0 and "heard" not in str(report), "numbers that were kept do not bring the old word"
+
+
+def test_what_is_missing_is_what_the_refusal_names(tmp_path, monkeypatch):
+    (root := tmp_path/"edits").mkdir()
+    spoken(root/"anna.mp4", chance=.3)
+    with pytest.raises(CmetError, match=r"no video of 1 .*not sure \(sad 30%") as e: ev.evaluate(root, source=root, progress=False)
+    assert "edits/clips.csv' can name" in e.value.remedy and pairing.COLUMNS in e.value.remedy and "--source" not in str(e.value)
+    spoken(root/"anna.mp4")
+    without_videos(monkeypatch, {"anna.mp4": CmetError("the judge found no face", "")})
+    with pytest.raises(CmetError, match="judge found no face") as e: ev.evaluate(root, progress=False)
+    assert "one face" in e.value.remedy and "clips.csv" not in str(e.value)
+
+
 def test_a_table_says_it_all(tmp_path):
     (tmp_path/"a.mp4").touch()
     (tmp_path/"clips.csv").write_text("\ufeffedited,emotion,source,speaker,seconds,remark\n"
@@ -338,13 +400,13 @@ def test_the_folder_that_is_scored_stays_as_it_is(tmp_path, monkeypatch, capsys)
     (root := tmp_path/"edits").mkdir()
     named(root, "a_happy.mp4")
     without_videos(monkeypatch, {"a_happy.mp4": "happy"})
-    monkeypatch.chdir(root)
-    for name in str(root), "../edits", ".":
+    for here, name in (tmp_path, str(root)), (tmp_path, "edits"), (tmp_path, "edits/../edits"), (root, "."), (root, "../edits"):
+        monkeypatch.chdir(here)
         assert main(["eval", name]) == 0
         said = capsys.readouterr().out
-        assert said.startswith("# edits: protocol `kit`") and f"{tmp_path/'edits-eval-kit'/'metrics.csv'}: one row a video" in said
-    assert [p.name for p in root.iterdir()] == ["a_happy.mp4"]
-    assert {p.name for p in (tmp_path/"edits-eval-kit").iterdir()} == {*ev.RESULTS, ".cmet"}
+        assert said.startswith("# edits: protocol `kit`") and f"{here/'edits-eval-kit'/'metrics.csv'}: one row a video" in said
+        assert {p.name for p in (here/"edits-eval-kit").iterdir()} == {*ev.RESULTS, ".cmet"}
+        assert {p.name for p in root.iterdir()} == {"a_happy.mp4", "edits-eval-kit"} if here == root else {"a_happy.mp4"}, "no file is added to it"
 
 
 def test_sources_that_are_not_found_are_told(tmp_path, monkeypatch):

@@ -497,8 +497,8 @@ def test_a_training_says_what_is_known_of_strangers(tmp_path, capsys):
     more = unknown + "`cmet run shots --set corpus=studio` fits some of its 8 people and asks about the others"
     assert train("--mapper", "ridge") == [more]
     said = train("--mapper", "ridge", "--set", "ear=true")
-    assert said == [f"what a voice feels is heard in {right:.0%} of clips of 8 people, each emotion counted alike, by ears that had not met who speaks "
-                    "(guessing: 14%)", more] and right > .5
+    assert said == [f"which of the 7 emotions beside neutral a voice feels, against its own neutral, is heard in {right:.0%} of clips of 8 people, each emotion "
+                    "counted alike, by ears that had not met who speaks (guessing: 14%)", more] and right > .5
     said = train("--set", "steps=4", "batch=8", "held_speakers=[F01,M01]", "evaluate=2")
     assert said[0].startswith("a change of F01, M01 is found to be the right emotion's in ") and said[0].endswith("by that the step was chosen: expect less of others")
     write_corpus(studio.select(studio.clips["emotion"].isin(["neutral", "sad"]).to_numpy()), tmp_path/"two")

@@ -232,7 +232,9 @@ def _finished(out, root, table, layout, encoder, codec) -> None:
     keys = [set(map(tuple, t[columns].to_numpy())) for t in (old.clips, table)]
     if len(old) + lost != len(table) or keys[0] - keys[1]: other.append(f"of {plural(len(old) + lost, 'clip')}, not these {len(table)}")
     elif _newer(table, out/"meta.json"): other.append("before a recording was changed")
-    if other: raise CmetError(f"'{out}' is there and was made otherwise ({', '.join(other)})", AGAIN)
+    if other:
+        anew = f"choose another name, or give --force, which encodes {'all '*(len(table) > 1)}{plural(len(table), 'clip')} anew"
+        raise CmetError(f"'{out}' is there and was made otherwise ({', '.join(other)})", anew)
     told = plural(len(table), f"clip of '{root}' is", f"clips of '{root}' are")
     warn(f"all {told} encoded already, nothing was written; --force does it again")
 

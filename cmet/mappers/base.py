@@ -102,8 +102,8 @@ def through_ear(m:Mapper, corpus) -> tuple:  # (Corpus, Pools, Pools)
     with bar_of(total=1, desc="the ear", unit="ear", leave=False): ear = fit_ear(x, voice, emotion, source, **options)
     people = np.char.find(voice, "#") < 0
     share, chance = share_right(own[people], emotion[people], names)
-    if chance < 1: m.tried = (f"what a voice feels is heard in {share:.0%} of clips of {len(set(voice[people]))} people, each emotion counted alike, "
-                              f"by ears that had not met who speaks (guessing: {chance:.0%})")
+    if chance < 1: m.tried = (f"which of the {round(1/chance)} emotions beside neutral a voice feels, against its own neutral, is heard in {share:.0%} of clips of "
+                              f"{len(set(voice[people]))} people, each emotion counted alike, by ears that had not met who speaks (guessing: {chance:.0%})")
     m.config["strange"] = round(max(STRANGE, float(1.2*np.percentile(far, 95))), 2)
     calibrate(ear, (own, guessed), voice, emotion)
     m.config["heard"] = list(names)
