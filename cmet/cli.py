@@ -91,7 +91,7 @@ def edit_arguments(p):
                     "emotion2vec-large where it is, else whisper)", "cmet.speech.encoders:ENCODERS"))
     add("--corpus", metavar="DIR", help="a corpus to fit the mapper to: studio, ravdess, or a folder (default: none, the mapper is ready)")
     add("--lips", metavar="SOUND", help="edtalk: a recording for the lips to say; it becomes the sound")
-    add("--face", choices=FACES, help="edtalk: whose face, where there are several: largest, or that on the picture's left or right")
+    add("--face", choices=FACES, help="edtalk: whose face, where there are several: largest, or that on the picture's left or right (for mesh: first cmet crop --face)")
     add("--force", action="store_true", help="replace OUT if it exists")
 
 # %% ../nbs/99_cli.ipynb #99_cli-005

@@ -281,7 +281,7 @@ def test_edit_prints_where_the_result_is(tmp_path):
     run = cmet("edit", "talk.mp4", "--vector", "happy", "-o", "new.mp4", cwd=tmp_path)
     assert run.returncode == 0 and run.stderr == "", run.stderr
     heard, *files = run.stdout.splitlines()
-    assert re.fullmatch(r"by name: the mapper's mean voices sound happy \d+% \(by [\w-]+\), strength 1", heard), "what was understood comes first"
+    assert re.fullmatch(r"by name: the voices it learned from sound happy \d+% on average \(by [\w-]+\), strength 1", heard), "what was understood comes first"
     assert [line.split(":")[0] for line in files] == ["new.mp4", "new.json"]
     assert all((tmp_path/n).stat().st_size for n in ("new.mp4", "new.json"))
 
@@ -366,4 +366,4 @@ def test_left_and_right_say_whose(capsys):
     "Of a face's parts the person's own; of several faces, sides of the picture."
     with suppress(SystemExit): main(["edit", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "or the person's own left or right, times K, 0 to 2: mouth=0 left=1.5" in said and "several: largest, or that on the picture's left or right" in said
+    assert "or the person's own left or right, times K, 0 to 2: mouth=0 left=1.5" in said and "several: largest, or that on the picture's left or right (for mesh: first cmet crop --face)" in said

@@ -234,6 +234,16 @@ def test_a_mapper_of_ones_own_without_an_ear_says_why_it_is_silent(corpus, talk)
     assert json.loads(made.with_suffix(".json").read_text())["doubt"] is None, "a name was not heard"
 
 
+def test_a_preview_says_in_its_title_what_was_asked_for(talk):
+    "Neither the expression nor the parts stood on the picture."
+    title = lambda **words: Image.open(preview(talk, talk.parent/"x.png", **words)).info["Title"]
+    assert title(vector="surprised - 0.5*fear").startswith("surprised - 0.5*fear: the voices it learned from sound surprised ")
+    said = title(vector="angry", regions={"mouth": 0, "left": 1.5})
+    assert said.startswith("angry: the voices it learned from sound angry ") and said.endswith(" on average (by whisper); mouth=0, left=1.5")
+    assert title(curve="0 neutral -> 1 happy", regions={"mouth": 0}).endswith("happy; mouth=0")
+    assert title(vector=r"0.5*happy + 1*sad").startswith("0.5*happy + 1*sad: ")
+
+
 def test_a_preview_by_a_mapper_without_an_ear_says_of_how_much_speech(talk, corpus):
     "It bore the title `to - from`."
     more = dict(mapper=One(), codec=Toy(), corpus=corpus, encoder="egemaps")

@@ -35,6 +35,7 @@ def listened(
     rest:str="neutral speech of the same voice with --from",  # what to do about that; empty where nothing can be done
     alone:bool=False,  # is it one recording that is followed? Then others would not be it
     sounds:str="these voices sound",  # the subject of what is said about names
+    homes=(),  # the folder of each clip in `to`
 ) -> dict:  # heard: name -> chance (the likeliest three), sure, unlike (with `to`), cautions: sentences
     "What a request sounds like to its mapper, and what is doubtful about it."
     n, guessed = (1, False) if to is None else (len(to), guessed)  # a bank has its own neutral
@@ -56,6 +57,7 @@ def listened(
     more += [rest] if guessed and rest else []
     kept = mapper.ear.belief(within(mapper, v), n, guessed)
     said = _by_sound(ranked, n, more, far, strange, shown, kept, less, _moods(mapper.ear, v, to, guessed), guessed)
+    said = _folders(mapper.ear, v, to, homes, guessed) + said
     return out | dict(cautions=said if given is None else _by_start(mapper.ear, to, given, strange) + said)
 
 def unheard(
@@ -131,7 +133,7 @@ def in_words(doubt:dict, encoder:str, strength:float|list) -> str:  # strength: 
     "One line about what was heard."
     heard = ", ".join(f"{e} {p:.0%}" for e, p in doubt["heard"].items() if p >= .05)
     strengths = ", ".join(f"{s:g}" for s in np.atleast_1d(strength))
-    if doubt["neutral"] == "bank": return f"by name: the mapper's mean voices sound {heard} (by {encoder}), strength {strengths}"  # nobody spoke
+    if doubt["neutral"] == "bank": return f"by name: the voices it learned from sound {heard} on average (by {encoder}), strength {strengths}"  # nobody spoke
     source = {"given": "against the given neutral", "guessed": "against a guessed neutral",
               "mean": "against the mean neutral it learned"}[doubt["neutral"]]
     clips = f"{plural(doubt['clips'], 'clip')}, " if doubt["clips"] else ""
@@ -146,6 +148,15 @@ def _moods(ear, v, to, guessed) -> str:
     chances = [ear.chances(x - rest, 1, guessed) for x in to]
     told = Counter(max(c, key=c.get) for c in chances).most_common(3)
     return "" if told[0][1] >= AGREE*len(to) else ", ".join(f"{e} ({k})" for e, k in told)
+
+def _folders(ear, v, to, homes, guessed) -> list:
+    "Folders that each sound clearly of a mood, and not of the same one."
+    rest, told = to.mean(0) - np.asarray(v, np.float64), {}
+    for home in dict.fromkeys(homes):
+        mine = to[[h == home for h in homes]]
+        first, p = max(ear.chances(mine.mean(0) - rest, len(mine), guessed).items(), key=lambda c: c[1])
+        if len(mine) > 1 and p >= SURE and first != "neutral": told.setdefault(first, f"'{Path(home).name}' {first} ({p:.0%})")
+    return [f"the folders of --to sound of different moods, {', '.join(told.values())}, and what is shown is their mean: give one folder at a time"]*(len(told) > 1)
 
 # %% ../../nbs/80_edit/10_caution.ipynb #10_caution-032
 TURN = 3.3  # how much of an emotion, in the ear's units, comes or goes in a recording that is of two moods

@@ -92,7 +92,7 @@ def doubted(
         for text in below: warn(text)
         return None
     heard, given = (next(p for k, p in own.terms if k*side > 0).values if files else None for side, files in ((1, to), (-1, frm)))
-    doubt = listened(mapper, own, heard, not frm, given, alone=alone) if ear else unheard(len(heard), bool(frm))
+    doubt = listened(mapper, own, heard, not frm, given, alone=alone, homes=[str(Path(f).parent) for f in to]) if ear else unheard(len(heard), bool(frm))
     if ear: doubt["cautions"] += recorded(mapper.ear, encoder, to, frm)
     if spoken is not None: doubt["cautions"] = [f"of voice: {text}" for text in doubt["cautions"]]
     if ear and spoken is not None and not isinstance(wish, Course): doubt["cautions"] += listened(mapper, wish, sounds="the mixture sounds")["cautions"]

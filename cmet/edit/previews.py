@@ -8,6 +8,7 @@ __all__ = ['SECONDS', 'MOMENTS', 'NARROW', 'WIDE', 'MARK', 'looked', 'mark_of', 
 # %% ../../nbs/80_edit/60_previews.ipynb #60_previews-020
 import hashlib
 import json
+import re
 import warnings
 from dataclasses import replace
 from itertools import islice
@@ -102,12 +103,14 @@ def mark_in(path) -> str|None:
     except (OSError, ValueError, SyntaxError): return None
 
 def in_short(request:Request) -> str:  # request: heard
-    "What was heard; where nobody can say, of how much speech."
-    if request.doubt and request.doubt["heard"]: return request.doubt["says"].split(", strength")[0]
-    if request.spoken is not None: return next(text for text in request.words if text is not None)
-    if not request.files["to"]: return str(request.wish)
+    "What was asked for in words, and heard; where nobody can say, of how much speech; and which parts have a strength of their own."
+    words = next((str(text) for text in request.words if text is not None), "")
+    parts = f"; {', '.join(f'{k}={x:g}' for k, x in dict(request.regions).items())}" if request.regions else ""
+    if request.doubt and request.doubt["heard"]: return re.sub("^by name", lambda _: words, request.doubt["says"].split(", strength")[0]) + parts
+    if request.spoken is not None: return words + parts
+    if not request.files["to"]: return str(request.wish) + parts
     counts = [plural(n, "clip") for n in (len(request.files[k]) for k in ("to", "frm")) if n]
-    return f"speech ({counts[0]}) - neutral" + (f" ({counts[1]})" if len(counts) > 1 else "")
+    return f"speech ({counts[0]}) - neutral" + (f" ({counts[1]})" if len(counts) > 1 else "") + parts
 
 def strip(request:Request, source, out, force:bool=False) -> Path:  # request: heard; out: a .png that may be written
     "A few moments of a video that is open, unedited and edited, as one picture."
