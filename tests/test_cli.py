@@ -175,6 +175,12 @@ def test_wrong_arguments_have_a_remedy(argv, said, capsys):
     assert main(argv.split()) == 2 and capsys.readouterr().err.replace("largest, left, right", "'largest', 'left', 'right'") == f"cmet: {said}\n"
 
 
+@pytest.mark.parametrize("verb", ["get", "where"])
+def test_an_asset_that_is_not_named_is_asked_for(verb, capsys):
+    assert main(["assets", verb]) == 2
+    assert capsys.readouterr().err == "cmet: no asset is named: `cmet assets list` shows their names\n"
+
+
 def test_assets_are_listed(capsys):
     assert main(["assets"]) == 0 and "face_landmarker.task" in capsys.readouterr().out
     assert main(["assets", "list"]) == 0 and main(["assets", "shelve"]) == 2

@@ -142,7 +142,7 @@ def test_a_report_says_of_how_many_the_aim_was_heard(tmp_path, monkeypatch, caps
     (root/"eve_happy.mp4").touch()
     without_videos(monkeypatch, {"anna.mp4": "sad", "bob.mp4": "fear", "eve_happy.mp4": "happy"})
     report = ev.evaluate(root, progress=False)
-    assert report.summary["aims_heard"] == 2 and "Of 2 of 3 the aim is what the mapper heard" in str(report) and list(report.table.aim) == ["heard"]*2 + ["told"]
+    assert report.summary["aims_heard"] == 2 and "The aim of 2 of 3 is what the mapper heard" in str(report) and list(report.table.aim) == ["heard"]*2 + ["told"]
     (root/"clips.csv").write_text("edited,emotion\nanna.mp4,sad\nbob.mp4,fear\neve_happy.mp4,\n")
     report = ev.evaluate(root, progress=False)
     assert report.summary["aims_heard"] == 0 and "heard" not in str(report), "numbers that were kept do not bring the old word"

@@ -148,7 +148,7 @@ def middle(table) -> dict:  # measure -> value (the median), low, high, mean, cl
 # %% ../../nbs/85_evaluate/60_report.ipynb #60_report-015
 OWN = {"own-face retrieval": "no real clips of the same person, neutral, in the wanted emotion and in another; "
                              "give --source FOLDER with anna_neutral.mp4, anna_happy.mp4, anna_sad.mp4, …"}
-AIMS = "Of {} of {} the aim is what the mapper heard in the speech of --to, not what was acted: a wrong ear is not counted here; clips.csv can name another aim."
+AIMS = "The aim of {} of {} is what the mapper heard in the speech of --to, not what was acted: where it heard wrong, that is not counted; clips.csv can name another aim."
 LONE = "no unedited video or picture for {} of {}: first {}; give --source FOLDER with names as in <source>_<emotion>.mp4"
 
 def summarise(

@@ -180,7 +180,7 @@ def get(
     progress:bool=True,  # show a bar on a terminal
 ) -> list:  # their paths; `CmetError` where one cannot be had
     "Bring assets onto this machine, after showing their terms."
-    if not names: raise CmetError("which asset?", "`cmet assets list` shows their names")
+    if not names: raise CmetError("no asset is named", "`cmet assets list` shows their names")
     rows = select(*names)
     for row in rows:
         if row.commands and not here(row.name):
@@ -261,7 +261,7 @@ def command(
     if verb == "get":
         for path in dict.fromkeys(get(*names, yes=yes)): print(path)
     if verb == "where":
-        if not names: raise CmetError("which asset?", "`cmet assets list` shows their names")
+        if not names: raise CmetError("no asset is named", "`cmet assets list` shows their names")
         for row in select(*names): print(here(row.name) or asset(row.name))
     if verb == "verify":
         states = verify(*names)

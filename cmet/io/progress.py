@@ -35,7 +35,7 @@ def bar_of(*rows, show:bool=True, **more):  # as `tqdm` takes them; False: nobod
     seen = looked_on()
     if seen and not sys.stderr.isatty(): from tqdm.notebook import tqdm
     else: from tqdm import tqdm
-    text = "{desc} {n_fmt} of {total_fmt}, {elapsed} so far, {remaining} to go{postfix}"
+    text = "{desc} {n_fmt} of {total_fmt}, {elapsed} so far, about {remaining} to go{postfix}"
     if not seen and not _kernel(): more |= dict(file=Log(), bar_format=text, mininterval=min(1, EVERY), miniters=1, leave=False)
     else: show = show and seen
     return tqdm(*rows, disable=not show, **more)

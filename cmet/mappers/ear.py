@@ -252,8 +252,8 @@ def heard(
     if few := lone(voice, emotion, part):
         told = "; ".join(f"'{e}' is in the speech of {', '.join(who[:3])}{f' and {len(who) - 3} more'*(len(who) > 3)} alone" for e, who in few.items())
         it, out = ("them", [*held, *few]) if len(few) > 1 else ("it", [*held, *few])
-        raise CmetError(f"{told}: no ear can be tried on {it}", f"add {it} for others, or leave {it} out: held_emotions={out}, "
-                        f"`cmet train --set held_emotions=[{','.join(out)}]`")
+        raise CmetError(f"{told}: no ear can be tried on {it}", f"add {it} for others, or leave {it} out: "
+                        f"`cmet train --set held_emotions=[{','.join(out)}]`, in Python held_emotions={out}")
     far = np.zeros(len(x))
     for k in bar_of(range(part.max() + 1), "ears for strangers", unit="ear", leave=False):
         here = part == k

@@ -55,7 +55,7 @@ def usable(
         names, count = np.unique(columns(corpus)[1][some], return_counts=True)
         e = names[count.argmin()]
         if count.min() < 2: raise CmetError(f"{field}: emotion '{e}' has one clip",
-                                            f"add another, or leave the emotion out: held_emotions=['{e}'], `cmet train --set held_emotions=[{e}]`")
+                                            f"add another, or leave the emotion out: `cmet train --set held_emotions=[{e}]`, in Python held_emotions=['{e}']")
     return have
 
 # %% ../../nbs/60_method/30_train/20_pairs.ipynb #20_pairs-011
