@@ -191,7 +191,7 @@ def test_span_of_vectors_and_of_nothing():
 def test_warnings_are_given_where_they_are_due_and_nowhere_else():
     known = vectors("speech")
     assert cautions(known["happy"], known, CORPUS) == [] and cautions(known["happy"]) == []
-    assert "one clip" in cautions(direction(CORPUS, "happy", n=1))[0]
+    assert "rests on a single clip" in cautions(direction(CORPUS, "happy", n=1))[0]
     assert cautions(known["happy"] - known["happy"], known) == ["the vector is zero"]
     assert any("hardly differs from happy" in t for t in cautions(2*known["happy"] + .1*known["sad"], known))
     assert any("short" in t for t in cautions(.1*known["happy"], known))

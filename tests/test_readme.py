@@ -136,8 +136,9 @@ def test_python(folder):
     assert len(code.splitlines()) == 5
     run = reader([sys.executable, "-c", code], folder)
     assert run.returncode == 0, run.stderr
-    video, size = run.stdout.split()
-    assert (folder/video).stat().st_size > 10_000 and int(size) > 500
+    heard, line = run.stdout.splitlines()
+    video, size = line.split()
+    assert "strength" in heard and (folder/video).stat().st_size > 10_000 and int(size) > 500
 
 
 def test_pip_shows_its_progress_where_there_is_a_terminal():
