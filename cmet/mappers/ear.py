@@ -251,7 +251,7 @@ def heard(
     part, own, out = strangers(voice, source, folds, seed), own_rest(x, voice, emotion), None
     if few := lone(voice, emotion, part):
         told = "; ".join(f"'{e}' is in the speech of {', '.join(who[:3])}{f' and {len(who) - 3} more'*(len(who) > 3)} alone" for e, who in few.items())
-        it, out = ("them", [*held, *few]) if len(few) > 1 else ("it", [*held, *few])
+        it, out = "them" if len(few) > 1 else "it", [*held, *few]
         raise CmetError(f"{told}: no ear can be tried on {it}", f"add {it} for others, or leave {it} out: "
                         f"`cmet train --set held_emotions=[{','.join(out)}]`, in Python held_emotions={out}")
     far = np.zeros(len(x))
