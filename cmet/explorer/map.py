@@ -31,7 +31,7 @@ function render({model, el}) {
     set(line, {x1, y1, x2, y2}); set(tip, {cx: x2, cy: y2}); sheet.setAttribute("aria-label", model.get("says")) };
   const draw = () => {
     const r = devicePixelRatio; [canvas.width, canvas.height] = [W*r, H*r]; ink.scale(r, r);
-    ink.strokeStyle = getComputedStyle(box).color; ink.lineWidth = 1;  // the page's ink: a dark dot is seen on a dark page by its rim
+    ink.strokeStyle = "#888"; ink.lineWidth = 1;  // seen on a bright page and on a dark one: a canvas is not told when a page changes its theme
     for (const [x, y, colour, size] of model.get("dots")) {
       ink.beginPath(); ink.arc(...at([x, y]), size, 0, 7); ink.fillStyle = colour; ink.fill(); ink.stroke() }
     arrow() };
@@ -41,7 +41,6 @@ function render({model, el}) {
   const pull = (x, y) => { dx += x; dy += y; soon() };
   box.onwheel = e => { e.preventDefault(); zoom(Math.exp(-e.deltaY/400), e.offsetX, e.offsetY) };
   box.onpointerdown = e => { if (e.pointerType == "mouse") { held = [e.clientX, e.clientY]; box.setPointerCapture(e.pointerId) } };
-  box.ontransitionend = soon;  // another theme has another ink
   box.onpointerup = box.onpointercancel = () => held = null;
   box.onpointerleave = () => label.hidden = true;
   box.onpointermove = e => {
@@ -61,7 +60,7 @@ function render({model, el}) {
 export default { render };
 """
 LOOK = """.cmet-chart { position: relative; height: 300px; overflow: hidden; border: 1px solid var(--jp-border-color1, #bbb); border-radius: 4px;
-  touch-action: pan-y; cursor: grab; transition: color 1ms; } .cmet-chart > :not(p) { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
+  touch-action: pan-y; cursor: grab; } .cmet-chart > :not(p) { position: absolute; inset: 0; width: 100%; height: 100%; pointer-events: none; }
 .cmet-chart line, .cmet-chart circle { stroke: currentColor; stroke-width: 2.5; fill: none; stroke-linecap: round; }
 .cmet-chart p { position: absolute; margin: 0; padding: 1px 6px; translate: 0 -50%; border-radius: 4px; pointer-events: none; font-size: 13px;
   white-space: nowrap; color: var(--jp-ui-inverse-font-color1, #fff); background: var(--jp-inverse-layout-color1, #222); }"""
