@@ -88,12 +88,14 @@ def drawn_mouth(
     h, w, bright = 48, 90, np.mean(skin) + 1
     light = bright*((np.broadcast_to(skin, 3) + 1)/bright/SKIN)**.6 if np.ndim(skin) else bright
     u, v = np.linspace(-1, 1, w)[None], np.linspace(0, 1, h)[:, None]
-    teeth = 1/(1 + np.exp((v - .14*(1 - .5*u**4))/.03))*np.clip((.95 - np.abs(u))/.3, 0, 1)
-    gaps = 1 - .15*np.exp(-((np.abs((u*3.8)%1 - .5) - .5)/.09)**2)
+    beside = 2*np.abs((u*3.8)%1 - .5)  # 0 in the middle of a tooth, 1 between two
+    edge = .19 - .05*u**2 - .06*u**4 - .008*beside**4  # lowest in the middle, with a notch between two teeth
+    teeth = 1/(1 + np.exp((v - edge)/.02))*np.clip((.95 - np.abs(u))/.3, 0, 1)
+    gaps = 1 - .12*np.exp(-((beside - 1)/.18)**2)
     shadow = np.clip(.8 + 2*v, 0, 1)*np.clip((1.05 - np.abs(u))/.6, .3, 1)  # of the lip and the cheeks
-    tongue = np.exp(-((v - .9)/.3)**2 - (u/.55)**2)[..., None]*[.5, .2, .19]
-    dark = np.array([.2, .085, .085])*(1 - .5*np.exp(-((v - .65)/.2)**2))[..., None] + tongue
-    image = dark*(1 - teeth[..., None]) + (teeth*gaps*shadow)[..., None]*[1, .87, .73]
+    tongue = np.exp(-((v - .95)/.35)**2 - (u/.6)**2)[..., None]*[.5, .2, .19]
+    dark = np.array([.2, .085, .085])*(1 - .5*np.exp(-((v - .4)/.2)**2))[..., None] + tongue
+    image = dark*(1 - teeth[..., None]) + (teeth*gaps*shadow)[..., None]*[1.15, 1.04, .92]
     if np.ndim(skin) and np.ptp(skin) < 4: image, light = image.mean(-1, keepdims=True).repeat(3, 2), bright
     top = np.stack([np.linspace(0, w - 1, 11), np.zeros(11)], 1)
     return Mouth((image*light).clip(0, 255).astype(np.uint8), gap(top, top + [0, h - 1]), True)
@@ -159,7 +161,7 @@ def fit_mouth(
         jaws = [mouth.at(along[mixed][None], t[mixed][None])[0] for t in (np.full_like(v, cut), (1 - (1 - v)*r).clip(cut, 1))]
         seen[mixed] = jaws[0] + lower[mixed][:, None]*(jaws[1] - jaws[0])
     deep, deeper = (smooth(d/np.maximum(far, 1.5*r/high)) for d, far in ((under, DEEP[0]), (over, DEEP[1])))  # a pixel and a half at least: no saw
-    dark = (deep*deeper)[..., None]
+    dark = (deep*(deeper if cut < 1 else 1))[..., None]  # a picture full of the upper teeth has no lower jaw to show
     tongue = np.exp(-((v - .72)/.35)**2 - (x/(.6*to.x[-1]))**2)[..., None]*red
     seen = seen*min(1, lit(to.open)/lit(of.open))**FLESH*(1 - dark) + (cavity + tongue)*dark
     missing = (1, 1) if mouth.drawn else (0, 2*float(smooth((cut - r)/.2)))  # of these shadows in the picture
