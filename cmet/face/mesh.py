@@ -141,7 +141,7 @@ def checked(
     delta = np.asarray(delta, np.float64)
     if delta.shape not in ((frames, len(AUS)), (frames, 2*len(AUS))):
         raise CmetError(f"delta has shape {delta.shape}",
-                        f"give one row of {len(AUS)} numbers ({2*len(AUS)} by halves) for each of {frames} frames")
+                        f"give one row of {len(AUS)} numbers ({2*len(AUS)} by halves) for each frame, {frames} in all")
     lost = np.flatnonzero(~np.isfinite(delta).all(1))
     if len(lost): raise CmetError(f"delta is NaN in frame {lost[0]}", "fill or drop missing frames")
     return delta.clip(-LIMIT, LIMIT)
