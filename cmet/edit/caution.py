@@ -23,7 +23,7 @@ from ..speech.voicing import narrow, trimmed
 SURE = .5  # chance of the likeliest emotion below which a voice is not clear
 CALM = .1  # chance of neutral below which neutral speech is none
 AGREE = .4  # share of the clips that must sound alike, or they are of several moods
-BELOW = "a strength below 0 takes an emotion off, and a face at rest has none: its opposite is an emotion with another name"
+BELOW = "a strength below 0 takes an emotion off, and a face at rest has none: its opposite is an emotion with another name; one that is taken off already, it puts on"
 DEAF = "this mapper has no ear and cannot hear what emotion it is: the face is moved by the change of the voice itself"
 
 def listened(

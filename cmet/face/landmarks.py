@@ -173,7 +173,7 @@ TURNED = {2: "the face is upside down: it is edited so, but turn the video if th
 
 def two_faces(i):
     where = f" in frame {i}"*(i > 0)  # a picture has no frames
-    return CmetError(f"there are two faces{where}", "use one that shows a single face, or cut one out: cmet crop FILE --face largest --size 720 -o face.mp4")
+    return CmetError(f"there are two faces{where}", "use one that shows a single face, or cut one out: cmet crop FILE --face largest --size 720 -o face.mp4 (of a picture: face.png)")
 
 def left_alone(i:int, sizes, frames:int) -> str:  # sizes: of the other faces, as parts of the one that is followed
     "Who is edited where several are to be seen."

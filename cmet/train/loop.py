@@ -252,6 +252,7 @@ def plot_curves(
 ):  # -> Figure
     "Learning curves: losses on known speakers, scores on held-out ones."
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter
     fig, (a, b) = plt.subplots(1, 2, figsize=(9, 3.1), dpi=144)
     at = [r["step"] for r in history]
     for k, color in zip(COLUMNS[1:5], ("#333333", "#1b6ca8", "#c8553d", "#588157")):
@@ -260,6 +261,8 @@ def plot_curves(
     for k, color in (("cosine", "#1b6ca8"), ("retrieval", "#c8553d")):
         b.plot([r["step"] for r in exams], [r[k] for r in exams], "o-", color=color, label=k)
     a.set(xlabel="step", ylabel="loss (unweighted parts)", yscale="log", title="known speakers")
+    a.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    a.yaxis.set_major_formatter("{x:g}"); a.yaxis.set_minor_formatter(NullFormatter())
     b.set(xlabel="step", ylabel="score", ylim=(0, 1), title="held-out speakers")
     for ax in (a, b): ax.legend(ncol=4, loc="upper center", bbox_to_anchor=(.5, -.27), frameon=False, fontsize=8)
     fig.suptitle(title); fig.tight_layout()
