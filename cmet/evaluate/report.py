@@ -229,12 +229,11 @@ def draw_confusion(
 ):  # -> matplotlib Figure
     "Confusion matrices side by side."
     from matplotlib.figure import Figure
-    tall, wide = len(next(iter(matrices.values()))), len(matrices)
+    tall, wide = len(first := next(iter(matrices.values()))), len(matrices)
     fig = Figure(figsize=(1.2 + 3.6*wide, 1.9 + .36*tall), dpi=144, layout="constrained")
-    axes = np.atleast_1d(fig.subplots(1, wide, sharey=True))
-    for ax, (name, counts) in zip(axes, matrices.items()): _panel(ax, name, counts)
-    frames = "coloured frame: the correct answer" + "; no frame: the judges do not know it"*any(a not in READ for a in next(iter(matrices.values())))
-    axes[0].set_ylabel("aim"); fig.suptitle(f"{title}\n{frames}", fontsize=11)
+    for ax, (name, counts) in zip(axes := np.atleast_1d(fig.subplots(1, wide, sharey=True)), matrices.items()): _panel(ax, name, counts)
+    unread = "; no frame: the judges do not know it"*any(a not in READ for a in first)
+    axes[0].set_ylabel("aim"); fig.suptitle(f"{title}\ncoloured frame: the correct answer{unread}", fontsize=11)
     return fig
 
 # %% ../../nbs/85_evaluate/60_report.ipynb #60_report-024

@@ -52,7 +52,7 @@ def strength_strip(
     "A filmstrip of every emotion at every strength, and in the last column the frame as it was."
     deltas = np.stack([k*np.asarray(d, np.float32) for k in strengths for d in changes.values()])
     edited = iter(codec.edit(np.repeat(np.asarray(frame)[None], len(deltas), 0), deltas))
-    rows = [[*(next(edited) for _ in changes), *[frame][i:]] for i in range(len(strengths))]
+    rows = [[*(next(edited) for _ in changes), frame if i == 0 else None] for i in range(len(strengths))]
     return filmstrip(rows, [f"× {k:g}" for k in strengths], [*changes, "unedited"], title, path)
 
 # %% ../../nbs/90_viz/10_figures.ipynb #10_figures-025
