@@ -43,10 +43,11 @@ def against(view:View) -> list:  # of sentences
     v, used = view.vector, {e: k for e, k in view.wish.weights if k}
     if "neutral" not in view.voice.parts and abs(left := sum(used.values())) > 1e-6:
         return [f"the weights add up to {left:+.2g} instead of 0: a voice, and no change of voice"]
-    own = [view.own[n].doubt["cautions"] for n in used if n in view.own]
-    heard = [*dict.fromkeys(sum(own, []))]  # two voices may be doubted alike
+    own = [n for n in used if n in view.own]
+    alone = all(used[n] > 0 for n in own)  # of a voice less another nobody asks how either sounds by itself
+    heard = [*dict.fromkeys(c for n in own for c in view.own[n].doubt["cautions"])]*alone  # two voices may be doubted alike
     if getattr(view.voice.mapper, "ear", None):
-        return heard if len(own) == len(used) else listened(view.voice.mapper, v)["cautions"] + heard
+        return heard if alone and len(own) == len(used) else listened(view.voice.mapper, v)["cautions"] + heard
     near = {e: cosine(v, o) for e, o in known(view).items() if e not in used}
     best = max(near, key=near.get, default=None)
     twin = [f"hardly differs from {best} (cosine {near[best]:.2f})"] if best and near[best] >= SAME else []
@@ -68,7 +69,9 @@ def words(view:View) -> str:
     noted = lambda notes: "".join(fact("Note", text) for text in notes)
     if view.vector is None: return note("Move a slider, or type an expression.") + noted(view.notes())
     v, corpus, change = view.vector, view.voice.corpus, both_sides(view.change, view.clip.face.shape[1])[view.frame]
-    facts = {"Voice": describe(v, corpus, known(view)), **certainty(view)}
+    used = [n for n, k in view.wish.weights if k]
+    names = {n: x for n, x in known(view).items() if n in used or not {*used} & view.own.keys()}  # a voice of one's own is told as it was asked for
+    facts = {"Voice": describe(v, corpus, names), **certainty(view)}
     if len(change) == len(AUS): facts["Face"] = describe(Vector(change, "face"), corpus, least=.25)
     return "".join(fact(*row) for row in facts.items()) + noted([*view.notes(), *against(view), *[BELOW]*(view.wish.strength < 0)])
 
@@ -268,7 +271,9 @@ def layout(e:Explorer) -> w.Widget:
              part("sees", e.words), part("code", head("The same in Python"), e.output.code),
              part("map", head("Map of voices"), e.map.widget),
              part("meant", e.bars.head, e.bars.widget)]
-    grid = w.Box(parts)
+    middle = w.VBox(parts[1:5])  # stays in sight on a wide page
+    middle.add_class("cmet-middle")
+    grid = w.Box([parts[0], middle, *parts[5:]])
     grid.add_class("cmet-page")
     page = w.VBox([w.HTML(STYLE), seen, e.emotions.box, e.emotions.line, grid], layout=w.Layout(padding="4px 10px"))
     page.add_class("cmet")

@@ -291,10 +291,10 @@ export default { render({model, el}) {
   const begin = () => {
     const page = el.closest(".cmet"), light = document.querySelector("link[href*='/theme-light.css']");
     if (!page) return requestAnimationFrame(begin);
+    for (const a of document.querySelectorAll("[data-voila] a[href$='.ipynb']")) a.removeAttribute("href");  // Voilà shows this notebook and no other
     for (const hand of ["pointerdown", "keydown", "change"]) page.addEventListener(hand, e => e.key != "Tab" && e.target.closest("select") && model.send("list"), true);
     all(page); new MutationObserver(() => soon ||= setTimeout(() => { soon = 0; all(page) }, 200)).observe(page, {childList: true, subtree: true, attributeFilter: ["disabled"]});
-    if (!light) return;  // JupyterLab sees to its own theme; Voilà's page has one for all
-    light.after(Object.assign(light.cloneNode(), {href: light.href.replace(/light.css.*/, "dark.css"), media: "(prefers-color-scheme: dark)"}));
+    light?.after(Object.assign(light.cloneNode(), {href: light.href.replace(/light.css.*/, "dark.css"), media: "(prefers-color-scheme: dark)"}));  // Voilà's
   };
   el.style.display = "none"; begin();
 } }"""

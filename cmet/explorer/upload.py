@@ -115,7 +115,7 @@ class Upload:
 # %% ../../nbs/95_explorer/45_upload.ipynb #45_upload-012
 class Uploads:
     "Files that somebody brought, in a folder."
-    def __init__(self, folder): self.folder = Path(folder)/"uploads"
+    def __init__(self, folder): self.folder = Path(folder).absolute()/"uploads"  # their names stand in the code, which may run elsewhere
     def keep(self, files) -> tuple:  # files: pairs (name, bytes); -> of paths as text
         "Write files under names that are free."
         return tuple(self._one(Path(str(name).replace("\\", "/")), data) for name, data in files)
