@@ -35,8 +35,12 @@ def edit(args):
 def _look(args, words):
     from PIL import Image
     from cmet.edit.previews import preview
+    from cmet.io.media import open_video
     with Image.open(out := preview(args.video, args.out, **words)) as picture: print(picture.info["Description"])
-    print(f"{out}: a few moments; without --preview, the whole video")
+    source, whole = open_video(args.video), "a few moments; without --preview, the whole video"
+    if source.still is not None and not (args.curve or args.follow):
+        whole = "one moment; without --preview, " + ("a video as long as --lips" if args.lips else f"{float(source.n_frames/source.fps):g} s without sound")
+    print(f"{out}: {whole}")
 
 def _edit_all(args, words):
     from cmet.edit.batch import edit_folder

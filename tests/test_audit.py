@@ -60,7 +60,7 @@ def test_each_fault_is_found(actor, tmp_path):
     counts = Counter(found["kind"])
     del counts["missing speaker"], counts["one voice"]
     assert counts.pop("no picture") >= 8 and set(counts.values()) == {1}, counts
-    assert set(counts) == {"missing", "surplus", "doubled", "same content", "unreadable", "duration", "unrecognised", "not read"}
+    assert set(counts) == {"missing", "surplus", "doubled", "same content", "unreadable", "duration", "unrecognised", "not read", "not trained"}
     assert (one["missing"]["emotion"], one["missing"]["level"], one["missing"]["clip"]) == ("sad", 2, "02/01")
     assert (one["surplus"]["emotion"], one["surplus"]["level"]) == ("neutral", 2)
     assert one["doubled"]["emotion"] == "fear" and ".flac and " in one["doubled"]["detail"]
@@ -154,12 +154,38 @@ def test_voices_of_some_and_faces_of_others_are_no_fault(tmp_path):
         (tmp_path/"bob"/felt).mkdir(parents=True)
         write_video(tmp_path/"bob"/felt/"1.mp4", frames[k:k + 8, ::4, ::4], 25)
     found = audit(tmp_path)
-    assert Counter(found["kind"]) == {"voice alone": 1, "face alone": 1, "one voice": 1, "one clip": 2} and not found["fault"].any()
+    assert Counter(found["kind"]) == {"voice alone": 1, "face alone": 1, "one voice": 1, "one clip": 2, "not trained": 1} and not found["fault"].any()
     assert "note: face alone: 1 (who is never heard: `cmet train --set across=true`" in report(found) and "  bob: 2 clips" in report(found)
     write_video(tmp_path/"ann"/"happy"/"2.mp4", frames[9:17, ::4, ::4], 25)
     found = audit(tmp_path)
-    assert Counter(found["kind"]) == {"no picture": 2, "no sound": 1, "face alone": 1, "one voice": 1, "one clip": 2}, "she is seen and heard, but never at once"
+    assert Counter(found["kind"]) == {"no picture": 2, "no sound": 1, "face alone": 1, "one voice": 1, "one clip": 2, "not trained": 1}, "she is seen and heard, but never at once"
     assert not found["fault"].any() and "read for its face alone" in report(found), "nothing of it is lost"
+
+
+def test_what_a_training_refuses_is_told_before_anything_is_encoded(tmp_path, capsys):
+    "Audit and train go by the same conditions, and the command that the first names is one that the second takes."
+    from cmet.corpus.audit import _training
+    from cmet.corpus.corpus import make_corpus, write_corpus
+    from cmet.mappers import mapper
+    pytest.importorskip("torch")
+    heard = {("ann", e, 0, str(k), "") for e in ("happy", "neutral", "sad") for k in range(3)} | {("ann", "smug", 0, "0", "")}
+    seen = {("bob", e, 0, str(k), "") for e in ("happy", "neutral") for k in range(3)} | {("bob", "sad", 0, "0", ""), ("cy", "happy", 0, "0", "")}
+    [row] = _training(heard, seen)
+    how = "--set across=true held_emotions=[sad,smug]"
+    assert row["detail"] == ("no speaker has speech and face of two emotions; speech: emotion 'smug' has one clip; face: emotion 'sad' has one clip: "
+                             f"`cmet train CORPUS -o OUT {how}`") and not row["fault"]
+    assert not _training(heard, set()) and not _training({k for k in heard if k[1] != "smug"}, {("ann", *k[1:]) for k in seen if k[1] != "sad"})
+    assert "add another of each" in _training(heard, {k for k in seen if k[3] == "0"})[0]["detail"], "no setting leaves two emotions"
+    g, rows = np.random.default_rng(0), [dict(speaker=k[0], emotion=k[1], sentence=k[3]) for k in sorted(heard) + sorted(seen)]
+    speech = np.where(np.arange(len(rows))[:, None] < len(heard), g.normal(size=(len(rows), 4)), np.nan)
+    faces = [np.zeros((0, 3))]*len(heard) + [g.normal(size=(6, 3)) for _ in seen]
+    corpus = make_corpus(rows, speech, faces, name="halves", encoder="toy", codec="toy")
+    with pytest.raises(CmetError) as e: mapper("transformer").fit(corpus)
+    assert e.value.args[0].endswith("every face: `cmet train --set across=true`") and str(e.value).endswith("`cmet train --set across=true` (in Python: across=True)")
+    with pytest.raises(CmetError) as e: mapper("transformer", across=True, train=dict(held_emotions=["smug"])).fit(corpus)
+    assert e.value.cause == "face: emotion 'sad' has one clip" and e.value.settings == dict(held_emotions=["smug", "sad"]), "what was left out stays out"
+    write_corpus(corpus, tmp_path/"halves")
+    assert main(["train", str(tmp_path/"halves"), "-o", str(tmp_path/"m.safetensors"), *how.split(), "steps=2"]) == 0, capsys.readouterr().err
 
 
 def test_a_plain_name_is_a_data_set_of_the_users_folder(tmp_path, monkeypatch, capsys):

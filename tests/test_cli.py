@@ -69,6 +69,16 @@ def test_a_preview_loads_nothing_that_it_does_not_use(tmp_path):
     assert "a few moments" in run.stdout and run.stdout.splitlines()[-1] == ""
 
 
+@pytest.mark.parametrize("more, whole", [([], "one moment; without --preview, 3 s without sound"), (["--strength", "1", "0"], "one moment"),
+                                         (["--curve", "0 neutral -> 1 happy"], "a few moments; without --preview, the whole video")])
+def test_a_pictures_preview_is_one_moment_unless_it_changes(tmp_path, capsys, more, whole):
+    from PIL import Image
+    Image.fromarray(next(open_video(builtin("portrait.mp4")).frames())).save(tmp_path/"face.png")
+    words = more if "--curve" in more else ["--vector", "happy", *more]
+    assert main(["edit", str(tmp_path/"face.png"), "--preview", *words, "-o", str(tmp_path/"x.png")]) == 0
+    assert f"x.png: {whole}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("module", ["cmet", "cmet.cli"])
 def test_the_command_as_a_module(module):
     run = lambda *argv: subprocess.run([sys.executable, "-m", module, *argv], capture_output=True, text=True, timeout=300)

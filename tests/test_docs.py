@@ -66,6 +66,22 @@ def test_a_sound_is_a_player(site):
     assert page.count("<audio") == 3 and "&lt;audio" not in page and not re.search(r"&lt;(?:div|table|img|video) ", page)
 
 
+def test_what_a_cell_has_shown_reads_as_in_the_notebook(site):
+    "A list right under a line is a list; a stream that came in pieces is one; a picture leads to its file, which is larger."
+    page = (site/"85_evaluate"/"60_report.html").read_text("utf-8")
+    assert "<li>identity distance: " in page and '<h3 id="made-' in page
+    page = (site/"35_edtalk"/"50_codec.html").read_text("utf-8")
+    between = page.rpartition("batches of 1 and 3")[2].partition("no frame 99")
+    assert between[1] and "<pre" not in between[0]
+    page = (site/"tutorials"/"1_hear_and_see.html").read_text("utf-8")
+    pictures = re.findall(r'(?:<a href="([^"]+)">)?<img alt="([^"]*)"[^>]* src="([^"]+)"', page)
+    assert len(pictures) > 2 and all(to == src and alt for to, alt, src in pictures), pictures
+
+
+def test_a_wrong_address_leads_home(site):
+    assert '<a href="/index.html">Home</a>' in (site/"404.html").read_text("utf-8")
+
+
 def test_it_is_small_enough_to_lie_anywhere(site):
     files = [p.stat().st_size for p in site.rglob("*") if p.is_file()]
     assert sum(files) < 40e6 and max(files) < 5e6
@@ -74,11 +90,14 @@ def test_it_is_small_enough_to_lie_anywhere(site):
 def test_the_check_finds_what_is_wrong(tmp_path):
     links = "".join(f'<a href="{a}">x</a>' for a in "b.html#y #x c.html ../d.html https://example.org".split())
     (tmp_path/"a.html").write_text(f'<h1 id="x">A</h1>{links}<script src="//example.org/x.js"></script>')
+    (tmp_path/"e.html").write_text('<h1>E</h1><h1>F</h1><ol start="512"><li>x</ol>which take an <img> as long')
     (tmp_path/"b.html").write_text('<img src="none.png"><a href="a.html#x">a</a><link href="s.css">')
     (tmp_path/"s.css").write_text('@import "https://example.org/f.css"; b { background: url(data:image/png,A) }')
     assert sorted(check.faults(tmp_path)) == [
         "a.html fetches //example.org/x.js", "a.html: no ../d.html", "a.html: no anchor b.html#y",
-        "a.html: no c.html", "b.html: no none.png", "s.css fetches https://example.org/f.css"]
+        "a.html: no c.html", "b.html: no none.png",
+        "e.html: 2 titles", "e.html: a list that begins with 512", "e.html: a picture without an address",
+        "s.css fetches https://example.org/f.css"]
 
 
 @pytest.mark.skipif(not CHROMIUM.exists() or not find_spec("playwright"), reason="no Chromium or no playwright")
@@ -99,6 +118,17 @@ def test_a_browser_asks_nobody_else_and_finds_a_word(site):
             page.wait_for_load_state("load")
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= 420, f"{name}: wider than a telephone"
+        ground = lambda: page.evaluate("getComputedStyle(document.body).backgroundColor")
+        before = ground()
+        page.emulate_media(color_scheme="dark")  # the system's evening, after the first page
+        page.wait_for_function(f"getComputedStyle(document.body).backgroundColor != '{before}'")
+        page.goto(f"{home}95_explorer/40_widgets.html")
+        label = page.evaluate("getComputedStyle(document.querySelector('.output .cmet')).color")
+        assert label == page.evaluate("getComputedStyle(document.querySelector('article')).color"), "labels as dark as the ground"
+        page.set_viewport_size({"width": 1400, "height": 900})
+        column = page.evaluate("document.querySelector('.output').offsetWidth")
+        assert column > 800, f"{column} pixels for lines of 110 characters"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1400
         page.set_viewport_size({"width": 1200, "height": 900})
         page.fill("input[name=query]", "syncnet")
         page.wait_for_selector("a.md-search-result__link[href*='40_syncnet']", timeout=60_000)

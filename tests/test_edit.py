@@ -1,5 +1,6 @@
 """`edit_video` as a tool: what it keeps, says and leaves behind. A toy codec first, the real one at the end."""
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -510,3 +511,40 @@ def test_whose_face_is_asked_of_any_codec_that_takes_it(monkeypatch):
     with pytest.raises(CmetError, match="unknown codec 'picki': did you mean picky"): chosen_codec("picki", "left")
     with pytest.raises(CmetError, match="--face is for"): chosen_codec(Picky(), "left")
     with pytest.raises(CmetError, match="cmet crop FILE --face right --size 720 -o"): chosen_codec("mesh", "right")
+
+
+@pytest.mark.parametrize("name, face", [("my two.png", "face.png"), ("two.jpg", "face.jpg"), ("two.webp", "face.png"), ("two.mov", "face.mp4")])
+def test_a_command_that_cuts_a_face_out_can_be_pasted(tmp_path, name, face):
+    "It said FILE, and a name in .mp4 for a picture."
+    from cmet.edit.request import naming
+    from cmet.face.landmarks import two_faces
+    with pytest.raises(CmetError) as e: edit_video(tmp_path/name, tmp_path/"x.mp4", vector="happy", face="right")
+    assert e.value.remedy.endswith(f"cmet crop {shlex.quote(str(tmp_path/name))} --face right --size 720 -o {face}")
+    with pytest.raises(CmetError) as e, naming(name): raise two_faces(0)
+    assert e.value.remedy.endswith(f"cmet crop {shlex.quote(name)} --face largest --size 720 -o {face}")
+    with pytest.raises(CmetError, match="^a: b$"), naming(name): raise CmetError("a", "b")
+
+
+def test_two_faces_are_told_with_the_files_name(tmp_path):
+    frame = next(open_video(builtin("portrait.mp4")).frames())
+    Image.fromarray(np.concatenate([frame, frame], 1)).save(two := tmp_path/"two.png")
+    for look in edit_video, preview:
+        with pytest.raises(CmetError, match=r"two faces: .*cmet crop \S*/two.png --face largest --size 720 -o face.png$"): look(two, tmp_path/"x.mp4", vector="happy")
+
+
+def test_a_curve_is_told_as_a_vector_is(talk, tmp_path, capsys):
+    "What, by whom, how strong; nothing was printed."
+    more = dict(curve="0 neutral -> 1 happy", strength=.5)
+    edit_video(talk, tmp_path/"x.mp4", **more)
+    said = "by name: 0 neutral -> 1 happy (mapper transformer, by whisper), strength 0.5"
+    assert capsys.readouterr().out == said + "\n" and Image.open(preview(talk, tmp_path/"x.png", **more)).info["Description"] == said
+
+
+def test_strength_nought_is_drawn_once(tmp_path):
+    Image.fromarray(next(open_video(builtin("portrait.mp4")).frames())).save(face := tmp_path/"face.png")
+    wide = lambda name, *strength: Image.open(preview(face, tmp_path/name, vector="happy", strength=[*strength])).width
+    assert wide("a.png", 0, 1) == wide("b.png", 1) < wide("c.png", .5, 1)
+
+
+def test_a_gif_is_the_explorers(talk, tmp_path):
+    with pytest.raises(CmetError, match="h.gif' is not an mp4: end its name in .mp4; the explorer's button GIF"): edit_video(talk, tmp_path/"h.gif", vector="happy")

@@ -249,6 +249,14 @@ def test_another_size_gets_no_numbers_and_another_rate_does(made, frames, tmp_pa
     assert k.tolist() == list(range(12)) and j.tolist() == list(range(0, 24, 2))
 
 
+@pytest.mark.parametrize("n", [2, 5])
+def test_several_faces_side_by_side_are_left_out(frames, tmp_path, n):
+    "Of a strip of several strengths without its record."
+    write_video(tmp_path/"anna_happy.mp4", [np.concatenate([f]*n, 1) for f in frames[:4]], 25)
+    with pytest.raises(CmetError, match=f"it shows {n} faces, and what is read is one: leave one.*one --strength") as e: ev.evaluate(tmp_path, progress=False)
+    assert "one face is seen" in e.value.remedy
+
+
 def test_a_clip_is_decoded_once_whatever_is_measured(made, monkeypatch):
     import cmet.io.media as media
     decoded, real = [], media.VideoSource.frames

@@ -18,7 +18,7 @@ from cmet.cli import main
 from cmet.core import CmetError
 from cmet.experiments.grids import MOST, expand, fill, read_grid, read_template, values
 from cmet.experiments.runs import report, run_grid, run_id
-from cmet.viz.tables import differences, glance, over_seeds, pivot, plot, read_runs
+from cmet.viz.tables import differences, glance, meaning, over_seeds, pivot, plot, read_runs
 
 GRIDS = Path(__file__).resolve().parents[1]/"nbs"/"97_experiments"/"grids"
 COMMAND = "import sys; from cmet.cli import main; sys.exit(main())"
@@ -378,12 +378,16 @@ def test_no_interval_of_a_share_leaves_nought_to_one():
     assert of.loc[("a", "retrieval"), ["low", "high"]].tolist() == [0, 1] and of.loc[("a", "cosine"), "high"] == 1
     assert of.loc[("a", "loss"), "high"] > 1, "a loss may be anything"
     table = pivot(over_seeds(runs, "variant", ["retrieval", "loss"]), "variant")
-    assert table.loc["a", "retrieval"] == "0.42 (0.00 – 1.00) (n = 2)" and table.loc["b", "retrieval"] == "0.51 ± 0.13 (n = 2)"
+    assert table.loc["a", "retrieval"] == "0.34, 0.50" and table.loc["b", "retrieval"] == "0.50, 0.52", "two values are no interval"
     assert over_seeds(runs.assign(retrieval=runs["percent"]), "variant", "retrieval")["high"][0] > 100, "per cent is no share"
     gain = differences(runs.assign(retrieval=[0, .9, 1, 1]), "variant", "retrieval")
     assert gain["high"][0] == 1 and gain["low"][0] == -1 and gain["half"][0] > 5
     fig = plot(runs, "variant", "retrieval")
-    assert all(0 <= y <= 1 for line in fig.axes[0].lines for y in line.get_ydata() if y == y)
+    assert all(.4 < y < .6 for line in fig.axes[0].lines for y in line.get_ydata() if y == y), "two runs have no whiskers"
+    more = pd.concat([runs, runs.assign(seed=runs["seed"] + 2, retrieval=lambda d: 1 - d["retrieval"])])
+    drawn = [y for line in plot(more, "variant", "retrieval").axes[0].lines for y in line.get_ydata() if y == y]
+    assert all(0 <= y <= 1 for y in drawn) and min(drawn) < .4
+    assert "of two runs both" not in (text := meaning([3, 4])) and "±" in text and "of two runs both" in meaning([2, 3]) and "±" not in meaning([1, 2])
 
 
 def test_no_heavy_import():
@@ -427,9 +431,9 @@ def test_ablation_killed_resumed_and_reported(tmp_path):
     after = done(out)
     assert {k: after[k] for k in before} == before and "report-ablation" in said
     table = said[:said.index(str(out))].splitlines()  # before the paths
-    assert {"retrieval", "cosine", "r2"} <= set(" ".join(table).split()) and " ".join(table).count("(n = 2)") == 9 and max(map(len, table)) <= 79
+    assert {"retrieval", "cosine", "r2"} <= set(" ".join(table).split()) and " ".join(table).count(", ") == 9 and table[0] == "the values of both runs:" and max(map(len, table)) <= 79
     text = (out/"report-ablation"/"report.md").read_text()
-    assert "studio (synthetic)" in text and text.count("(n = 2)") == 9 + 6 and "±" in text and "55.91" in text
+    assert "studio (synthetic)" in text and "the values of both runs" in text and "±" not in text and "n = 2" not in text and "55.91" in text
     assert (out/"report-ablation"/"figure.png").stat().st_size > 5000 and (out/"report-ablation"/"table.tex").exists()
     assert set(over_seeds(read_runs(out, "ablation"), "variant", "cosine")["n"]) == {2}
     rows = read_runs(out, "ablation").set_index(["variant", "seed"])

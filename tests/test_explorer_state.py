@@ -6,6 +6,7 @@ what another `Scene` makes of the state by itself.
 """
 import random
 import threading
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +241,23 @@ def test_a_strength_below_zero_says_what_the_command_says(tmp_path):
     assert BELOW in e.words.value
     e.put(strength=1.)
     assert BELOW not in e.wait().words.value
+    e.live.close()
+
+
+def test_a_voice_less_a_voice_is_told_as_it_was_asked_for(tmp_path):
+    "It was told as a mixture with another emotion, with the doubt about the voice that was taken off. What the code names is found from any folder."
+    e = Explorer(folder=tmp_path).wait()
+    for mood in "angry", "neutral":
+        e.voices.upload.got([(p.name, p.read_bytes()) for p in sorted(builtin("speech").glob(f"F01_{mood}_3_00[12].flac"))])
+        e.wait()
+    one, other = (n for n, _ in e.state.voices)
+    e.put(weights=((other, 1.),))
+    doubts = e.wait().view.own[other].doubt["cautions"]
+    assert doubts and all(escape(d) in e.words.value for d in doubts)
+    e.put(weights=((one, 1.), (other, -1.)))
+    e.wait()
+    assert f"{one} - {other}<" in e.words.value and not any(escape(d) in e.words.value for d in doubts)
+    assert all(Path(f).is_absolute() for _, files in e.state.voices for f in files)
     e.live.close()
 
 

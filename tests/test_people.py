@@ -315,8 +315,36 @@ def test_a_bar_shows_while_ears_are_fitted(terminal, monkeypatch):
     screen.isatty = lambda: terminal
     monkeypatch.setattr("sys.stderr", screen)
     made = mapper("label", ear=True).fit(both)
-    assert ("ears for strangers" in screen.getvalue() and "the ear" in screen.getvalue()) == terminal == bool(screen.getvalue())
+    assert ("ear: tried on strangers" in screen.getvalue() and "ear: fitted to all voices" in screen.getvalue()) == terminal == bool(screen.getvalue())
     assert "by ears that had not met who speaks" in made.tried
+
+
+def test_a_stopped_training_says_what_is_kept_and_its_parts_are_numbered(tmp_path, monkeypatch, capsys):
+    "Ctrl-C while people are heard, or before there is a checkpoint; in a terminal without a width lines are printed, which tqdm would not."
+    import os
+    import pty
+    import subprocess
+    import sys
+    from cmet.cli import main
+    stop = lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt)
+    monkeypatch.setattr("cmet.corpus.people.people_corpus", stop)
+    assert main(["train", "people", "-o", str(tmp_path/"p.safetensors")]) == 130
+    assert capsys.readouterr().err == "cmet: stopped; what was heard so far is kept, the same command hears the rest; the training had not begun\n"
+    monkeypatch.setattr("cmet.mappers.neural.TransformerMapper._fit", stop)
+    assert main(["train", "studio", "-o", str(tmp_path/"s.safetensors")]) == 130
+    assert capsys.readouterr().err == "cmet: stopped; the training had no checkpoint yet, the same command begins it anew\n"
+    program = """import time
+from cmet.io import progress
+progress.EVERY = .3
+with progress.stages(2):
+    for what in "ear", "training":
+        for k in progress.bar_of(range(3), what): time.sleep(.2)"""
+    screen, theirs = pty.openpty()  # nobody has given it a size
+    assert os.get_terminal_size(theirs).columns == 0
+    subprocess.run([sys.executable, "-c", program], stderr=theirs, check=True)
+    os.close(theirs)
+    said = os.read(screen, 9999).decode()
+    assert "1 of 2, ear" in said and "2 of 2, training" in said and "so far" in said
 
 
 def test_an_emotion_of_one_person_is_named_and_may_be_left_out():
@@ -332,7 +360,7 @@ def test_an_emotion_of_one_person_is_named_and_may_be_left_out():
     with pytest.raises(CmetError) as e: mapper("transformer", ear=True, across=True, train=dict(held_emotions=["grumpy"])).fit(concat(both, more, name="all"))
     who = clips[0]["speaker"]
     assert e.value.cause == f"'dull' is in the speech of {who} alone; 'smug' is in the speech of {who} alone: no ear can be tried on them", "all at once"
-    assert e.value.remedy.endswith("`cmet train --set held_emotions=[grumpy,dull,smug]`, in Python held_emotions=['grumpy', 'dull', 'smug']"), "what was left out stays out"
+    assert str(e.value).endswith("`cmet train --set held_emotions=[grumpy,dull,smug]` (in Python: held_emotions=['grumpy', 'dull', 'smug'])"), "what was left out stays out"
     made = mapper("transformer", ear=True, across=True, train=dict(held_emotions=["grumpy"], steps=2)).fit(both)
     assert "grumpy" not in made.ear.names and set(made.ear.names) == set(emotion)
 

@@ -390,7 +390,7 @@ def test_bad_corpora_are_refused_by_name(kind, field):
 
 def test_an_emotion_with_one_clip_can_be_held_out():
     with pytest.raises(CmetError) as e: fit(Net(), spoilt("an emotion with one clip"), TrainConfig(**BASE))
-    assert e.value.remedy.endswith("out: `cmet train --set held_emotions=[fear]`, in Python held_emotions=['fear']"), "which of the two words is whose"
+    assert str(e.value).endswith("out: `cmet train --set held_emotions=[fear]` (in Python: held_emotions=['fear'])"), "which of the two words is whose"
     t = fit(Net(), spoilt("an emotion with one clip"), TrainConfig(held_emotions=("fear",), **BASE))
     assert "fear" not in t.deck.emotions
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core import ALIASES, EMOTIONS, CmetError, canonical, data_set, plural, sha256
 from .datasets import LAYOUTS, RECORDING, detect_layout, layout_files
-from .sampling import lone, strangers
+from .sampling import Pools, lone, setting_words, strangers, unready
 from ..io.files import opened, video_stream
 from ..io.jobs import each
 from ..io.progress import bar_of
@@ -79,6 +79,7 @@ FOUND = {  # kind -> (is it a fault?, what it means, and what to do)
     "never neutral": (False, "no ear is fitted to such a voice, which has nothing to be compared with: add neutral speech"),
     "one voice": (False, "an ear (`cmet train --set ear=true`) needs voices of several people: add speech of others"),
     "one clip": (False, "`cmet train` wants two of an emotion at least: add another, or take it out"),
+    "not trained": (False, "`cmet train` refuses these clips as they are"),
     "lone emotion": (False, "no ear can be tried on it: add it for others, or leave it out: `--set held_emotions=[…]`")}
 
 def _row(kind, key=("", "", 0, "", ""), clip=None, detail="") -> dict:
@@ -221,6 +222,15 @@ def _voices(heard) -> list:
         return f"in the speech of {', '.join(people[:3])}{more} alone" + f"; {', '.join(others[:3])} {'is' if len(others) == 1 else 'are'} never neutral"*bool(others)
     return found + [_row("lone emotion", ("", e, 0, "", ""), detail=told(e, people)) for e, people in few.items()]
 
+def _training(heard, seen) -> list:  # sets of keys
+    "What `cmet train` would say of the clips, and the one command that goes round all of it."
+    if not (heard and seen): return []
+    cells = [sorted(Counter(k[:2] for k in keys).items()) for keys in (heard, seen)]
+    faults = unready(*(Pools(None, None, [n for _, n in some], [k for k, _ in some]) for some in cells))
+    stuck, settings = [f.remedy for f in faults if not f.settings], {k: v for f in faults for k, v in f.settings.items()}
+    how = "; ".join(stuck) or f"`cmet train CORPUS -o OUT --set {setting_words(settings)}`"
+    return [_row("not trained", detail=f"{'; '.join(f.cause for f in faults)}: {how}")] if faults else []
+
 # %% ../../nbs/40_corpus/20_audit.ipynb #20_audit-019
 def _key(row) -> tuple:
     "What identifies a clip."
@@ -246,6 +256,7 @@ def audit(
     heard |= {key for (key, _), own in known.items() if own[0] is not None}
     found = (compared(layout, keys) if layout in EXPECTED else []) + _halves(heard - lost, seen - lost) + _doubled(files)
     found += _equal(root, files) + bad + _apart(known, gap) + _strange(keys, layout) + (_voices(heard - lost) if heard else [])
+    if not any(root.rglob("openface_aus.csv")): found += _training(heard - lost, seen - lost)  # else its faces count
     odd = [path for path, kind, _ in all_files if not kind]
     found += [_row("unrecognised", detail=path) for path in odd if RECORDING.fullmatch(path)]
     found += _others([path for path in odd if not RECORDING.fullmatch(path)])

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['NOT_FELT', 'hold_out', 'speaker_folds', 'strangers', 'lone', 'Pools', 'pools', 'centred', 'inner_spread', 'at_rest',
-           'speaker_scale', 'mean_direction', 'check_corpus', 'pair_table', 'draw_pairs']
+           'speaker_scale', 'mean_direction', 'check_corpus', 'pair_table', 'Unfit', 'setting_words', 'across_speakers',
+           'unready', 'draw_pairs']
 
 # %% ../../nbs/40_corpus/50_sampling.ipynb #50_sampling-002
 from collections import Counter
@@ -139,6 +140,7 @@ def mean_direction(p:Pools, emotion:str, frm:str="neutral") -> np.ndarray|None:
 # %% ../../nbs/40_corpus/50_sampling.ipynb #50_sampling-012
 def check_corpus(
     corpus,  # a Corpus with speech and faces
+    training:dict|None=None,  # `across` and `held` of `unready`, which has the say for a training
 ) -> tuple:  # (speech, face): Pools
     "The pools to learn a map from voice to face on; a corpus that cannot teach it raises `CmetError`."
     name = f"corpus '{corpus.name}'"
@@ -150,6 +152,9 @@ def check_corpus(
     for space, p in zip(("speech", "face"), parts):
         if not np.isfinite(p.values).all(): raise CmetError(f"{name}: {space} not finite", "encode it again")
         if len({e for _, e in p.keys}) < 2: raise CmetError(f"{name}: {space} of one emotion", "add another")
+    if training is not None:
+        if faults := unready(*parts, **training): raise faults[0]
+        return parts
     shared = {e for _, e in parts[0].keys} & {e for _, e in parts[1].keys}
     counts = {e: sum(n for n, k in zip(parts[0].size, parts[0].keys) if k[1] == e) for e in shared}
     if few := sorted(e for e, n in counts.items() if n < 2):
@@ -172,6 +177,61 @@ def pair_table(
     rows = [(at[a, i], at[a, j], fat[b, i], fat[b, j]) for a, b, es in both for i in es for j in es if i != j]
     return np.array(rows, np.int64).reshape(-1, 4)
 
+# %% ../../nbs/40_corpus/50_sampling.ipynb #50_sampling-061
+class Unfit(CmetError):
+    "Clips that a training cannot use, and the settings with which it can, if any."
+    def __init__(self, cause:str, remedy:str, **settings):
+        self.settings = settings
+        super().__init__(cause, remedy + f": `cmet train --set {setting_words(settings)}`"*bool(settings))
+    def __str__(self):
+        said = ", ".join(f"{k}={v!r}" for k, v in self.settings.items())
+        return self.args[0] + f" (in Python: {said})"*bool(said)
+
+def setting_words(
+    settings:dict,  # name -> True, or names of emotions
+) -> str:  # as `--set` takes them
+    "Settings as words of a command."
+    return " ".join(f"{k}=" + ("true" if v is True else f"[{','.join(v)}]") for k, v in settings.items())
+
+def across_speakers(
+    speech, face,  # Pools
+    wanted:bool|None=None,  # None: if one person is seen and more are heard
+) -> bool:
+    "Is every voice to be paired with every face?"
+    persons, voices = ({s for s, _ in p.keys} for p in (face, speech))
+    return len(persons) == 1 and len(voices) > 1 if wanted is None else wanted
+
+def _left(p:Pools, held) -> Pools:
+    rows = [(n, k) for n, k in zip(p.size, p.keys) if k[1] not in held]
+    return Pools(None, None, [n for n, _ in rows], [k for _, k in rows])
+
+def _unpaired(speech, face, across, of="") -> Unfit:
+    "Why there is no pair."
+    if across or not len(pair_table(speech, face, True)): return Unfit("there are not speech and face of two emotions", "add such clips, or hold out less")
+    return Unfit(f"no speaker{of} has speech and face of two emotions", "add such clips, hold out less, or pair every voice with every face", across=True)
+
+def unready(
+    speech:Pools, face:Pools,  # of which keys and sizes are looked at
+    across:bool|None=None,  # as `across_speakers` takes it
+    held=(),  # emotions that are left out already
+) -> list:  # of `Unfit`, the one to be mended first in front; empty where nothing is in the way
+    "What keeps clips from being trained on."
+    parts = speech, face = _left(speech, held), _left(face, held)
+    across, found = across_speakers(speech, face, across), []
+    if not len(pair_table(speech, face, across)): found.append(_unpaired(speech, face, across))
+    across, few = across or bool(found and found[0].settings), {}
+    for space, p in zip(("speech", "face"), parts):
+        felt = Counter()
+        for n, (_, e) in zip(p.size, p.keys): felt[e] += n
+        if one := sorted(e for e, n in felt.items() if n < 2): few[space] = one
+    if not few: return found
+    out = sorted({e for one in few.values() for e in one})
+    words = lambda one: f"emotion{'s'*(len(one) > 1)} {', '.join(map(repr, one))} {'have one clip each' if one[1:] else 'has one clip'}"
+    told = "; ".join(f"{space}: {words(one)}" for space, one in few.items())
+    more = "add another" + " of each"*(len(out) > 1)
+    if not len(pair_table(_left(speech, out), _left(face, out), across)): return [*found, Unfit(told, more)]
+    return [*found, Unfit(told, f"{more}, or leave {'them' if out[1:] else 'it'} out", held_emotions=[*held, *out])]
+
 # %% ../../nbs/40_corpus/50_sampling.ipynb #50_sampling-016
 def draw_pairs(
     corpus:Corpus,
@@ -183,8 +243,7 @@ def draw_pairs(
     "Pairs of speech difference and face difference; no common pair raises `CmetError`."
     g, s, f = rng(seed), pools(corpus, "speech"), pools(corpus, "face")
     table = pair_table(s, f, across)
-    if not len(table): raise CmetError(f"no speaker of '{corpus.name}' has speech and face of two emotions",
-                                       "add such clips, or pair speakers: across=True, `cmet train --set across=true`")
+    if not len(table): raise _unpaired(s, f, across, f" of '{corpus.name}'")
     if n is not None: table = table[g.integers(len(table), size=n)]
     # The same seeds for voice and face: where both have the same clips, the same are drawn.
     here, there = g.integers(2**32, size=2)

@@ -99,7 +99,7 @@ def edit_folder(
     force:bool=False,  # make everything again, and replace what is there
     look:bool=False,  # of each only a preview, a picture
     progress:bool=True, **words,  # of `Request`
-) -> dict:  # "made", "had": how many are new, and were there; "lost": [(file, reason)]; "says": what was heard, or None
+) -> dict:  # "made", "had": how many are new, and were there; "lost": [(file, reason)]; "says": what was heard, or asked for
     "The same edit of every video in a folder, `CmetError` where none can be made; the same command goes on after a stop."
     work = (Previews if look else Edits)(request := Request(**words))
     plan = _plan(folder, out, work.ending)
@@ -128,5 +128,4 @@ def edit_folder(
         remove(table)
         if lost:
             with atomic(table) as new, open(new, "w", newline="", encoding="utf-8") as f: csv.writer(f).writerows([("file", "reason"), *lost])
-    says = request.doubt and request.doubt["says"]
-    return dict(made=len(plan) - len(done) - len(lost), had=len(done), lost=lost, says=says)
+    return dict(made=len(plan) - len(done) - len(lost), had=len(done), lost=lost, says=request.says)

@@ -37,7 +37,7 @@ from ..io.progress import bar_of
 from ..io.sound import read_audio
 from ..io.tensors import is_saved
 from .request import (Course, audible, OWN, change, check_named, check_pair, check_request, chosen_codec, chosen_voice,
-                          named, synthetic, wanted_course, wanted_vector)
+                          named, naming, synthetic, wanted_course, wanted_vector)
 
 # %% ../../nbs/80_edit/40_pipeline.ipynb #40_pipeline-005
 LABEL = "edited face made by cmet"
@@ -134,7 +134,7 @@ def heard_lips(sound, codec) -> np.ndarray|None:  # [n, 20], 25 in a second; Non
     "Lip coefficients of a recording; `CmetError` where the codec cannot use them, or Audio2Lip is not here."
     if sound is None: return None
     if codec.name != "edtalk":
-        raise CmetError(f"codec '{codec.name}' cannot take lips from sound", "use --codec edtalk, or leave --lips out")
+        raise CmetError(f"codec '{codec.name}' cannot take lips from sound", "use --codec edtalk, which needs two files more (`cmet assets get EDTalk.pt Audio2Lip.pt`; `cmet assets` has sizes and terms), or leave --lips out")
     from cmet.edtalk.model import open_audio2lip
     return open_audio2lip().lips(read_audio(sound)).numpy()
 
@@ -232,6 +232,9 @@ class Request:
         else: return source, None
         return replace(source, n_frames=math.ceil(seconds*source.fps)), sound
 
+    @property
+    def says(self): return (self.doubt or {}).get("says") or f"by name: {self.wish} (mapper {self.mapper.kind}, by {self.encoder.name}), strength {', '.join(f'{s:g}' for s in self.strengths)}"
+
     @staticmethod
     def alone(several:list): return several[0] if len(several) == 1 else several
 
@@ -257,7 +260,7 @@ def put_on(request:Request, source, out, force:bool=False, progress:bool=True) -
     source, sound = request.lasting(source)
     codec, total = request.codec, 2*(source.n_frames or 0)
     with claimed(out, new=not force), bar_of(total=total, unit="frame", leave=False, show=progress) as bar:
-        track = find_face(codec, source, bar)
+        with naming(source.path): track = find_face(codec, source, bar)
         if request.lip is not None: track = track.speaking(request.lip, source.fps)
         delta = face_change(request.mapper, request.wish, codec, track, 1., source.fps)
         gain, told = (None, None) if request.gain is None else request.gain.over(len(delta), source.fps)
@@ -286,10 +289,11 @@ def edit_video(
     progress:bool=True,  # say what was heard, and show a bar where there is a terminal to show it on
 ) -> Path:  # `CmetError` for bad input; then nothing is written
     "Put the emotion of some speech on a talking face."
-    request = Request(to, frm, vector, curve, mapper, codec, encoder, strength, corpus, lips, face, follow, regions)
+    with naming(video): request = Request(to, frm, vector, curve, mapper, codec, encoder, strength, corpus, lips, face, follow, regions)
     source = open_video(video)
     files = request.choose().files
+    if str(out).lower().endswith(".gif"): raise CmetError(f"output '{out}' is not an mp4", "end its name in .mp4; the explorer's button GIF makes a GIF")
     out = check_output(out, [source.path, *chain(*files.values())], force, also=(".json",))
     made = put_on(request.listen(), source, out, force, progress)
-    if progress and request.doubt: print(request.doubt["says"])
+    if progress: print(request.says)
     return made

@@ -19,7 +19,7 @@ import numpy as np
 from ..core import CmetError, plural, warn
 from .caution import small, standing
 from .pipeline import LABEL, MOST, Request, Shown
-from .request import Course, change
+from .request import Course, change, naming
 from ..face.landmarks import Track
 from ..io.files import atomic, check_name, check_output
 from ..io.media import open_video
@@ -69,7 +69,8 @@ def looked(request:Request, source) -> tuple:  # heard; -> (rows: of each moment
     "What a request does to a few frames."
     codec, (source, sound) = request.codec, request.lasting(source)
     frames = _moments(source, source.still is None, _keys(request, source))
-    tracks, at = [codec.track([f]) for f in frames.values()], np.array(list(frames))/float(source.fps)
+    with naming(source.path): tracks = [codec.track([f]) for f in frames.values()]
+    at = np.array(list(frames))/float(source.fps)
     whole = _together(tracks)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -116,12 +117,13 @@ def strip(request:Request, source, out, force:bool=False) -> Path:  # request: h
     "A few moments of a video that is open, unedited and edited, as one picture."
     from PIL.PngImagePlugin import PngInfo
     rows, at, box = looked(request, source)
-    names = ["unedited", *(f"strength {s:g}" for s in request.strengths)]
+    idle = {k for k, s in enumerate(request.strengths, 1) if s == 0 and all(np.array_equal(row[0], row[k]) for row in rows)}  # once is enough
+    names = ["unedited" + ", strength 0"*bool(idle), *(f"strength {s:g}" for k, s in enumerate(request.strengths, 1) if k not in idle)]
     title = in_short(request)
     moments = [""] if source.still is not None and len(at) == 1 else [f"{t:.1f} s" for t in at]  # a picture has none
-    picture = filmstrip([[_small(f, box) for f in row] for row in rows], moments, names, title)
-    label, says = PngInfo(), request.doubt["says"] if request.doubt else title
-    for what, text in ("Title", title), ("Description", says), ("Comment", LABEL), (MARK, mark_of(request, source)): label.add_itxt(what, text)
+    picture = filmstrip([[_small(f, box) for k, f in enumerate(row) if k not in idle] for row in rows], moments, names, title)
+    label = PngInfo()
+    for what, text in ("Title", title), ("Description", request.says), ("Comment", LABEL), (MARK, mark_of(request, source)): label.add_itxt(what, text)
     with atomic(out, force or mark_in(out) is not None) as temp: picture.save(temp, pnginfo=label, format="PNG")
     return Shown(out)
 
@@ -131,7 +133,7 @@ def preview(
     **words,  # to=, vector=, strength= and so on, as `edit_video` takes them
 ) -> Path:  # `CmetError` for bad input; then nothing is written
     "A few moments of a video, unedited and edited, as one picture."
-    request, source = Request(**words), open_video(video)
+    with naming(video): request, source = Request(**words), open_video(video)
     files = sum(request.choose().files.values(), [source.path])
     out = check_name(out, "output")
     out = out.with_suffix(".png") if out.suffix.lower() == ".mp4" else out

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOOKS', 'HELD', 'FLOOR', 'PROTOCOLS', 'NEEDS', 'WHAT', 'Seen', 'by_logits', 'emotion', 'abreast', 'same_picture',
-           'trembling', 'same_person', 'left_alone', 'timed', 'Bench', 'own_face', 'fid_row', 'sync_row', 'measure',
-           'fvd_of']
+           'trembling', 'same_person', 'left_alone', 'timed', 'Bench', 'own_face', 'fid_row', 'sync_row', 'faces',
+           'measure', 'fvd_of']
 
 # %% ../../nbs/85_evaluate/55_benchmark.ipynb #55_benchmark-002
 from functools import cached_property
@@ -20,6 +20,7 @@ from .fidelity import (LIPS, face_area, identity, identity_distance, inter_ocula
 from .judges import READ, blendshapes, judge, mean_blendshapes, own_face_retrieval, verdict
 from .syncnet import lip_sync, syncnet
 from ..face.landmarks import POINTS, track
+from ..face.looking import CERTAIN, Looker, apart
 from ..io.media import open_video
 
 # %% ../../nbs/85_evaluate/55_benchmark.ipynb #55_benchmark-004
@@ -226,11 +227,22 @@ def sync_row(bench:Bench, edited:Seen) -> dict:
     return dict(sync_confidence=heard["confidence"], sync_offset=heard["offset"])
 
 # %% ../../nbs/85_evaluate/55_benchmark.ipynb #55_benchmark-026
+def faces(frame) -> int:  # uint8 [H, W, 3]
+    "How many faces a picture shows that are no smaller than half the largest."
+    h, w = frame.shape[:2]
+    s = min(h, w)
+    squares = [(x, y, x + s, y + s) for y in range(0, h - s + 1, s//2) for x in range(0, w - s + 1, s//2)]
+    with Looker() as look: found = apart(look.hits(frame) + look.inside(frame, squares))
+    wide = [right - left for score, (left, _, right, _) in found if score > CERTAIN]
+    return sum(bool(x > .5*max(wide)) for x in wide)
+
 def measure(
     bench:Bench, clip,  # a `folder.Clip`
 ) -> dict:  # a row of the table; `CmetError` where the video is broken or shows no face
     "All that the protocol measures on one video."
     edited, source = Seen(clip.edited).hold(), bench.source(clip.source) if clip.source else None
+    if (n := faces(next(iter(edited.frames())))) > 1:
+        raise CmetError(f"it shows {n} faces, and what is read is one: leave one (`cmet crop --face left`), or give `cmet edit` one --strength for each video", "show one face")
     row = dict(frames=edited.n) | ({} if clip.seconds is None else dict(seconds=clip.seconds))  # which only `clips.csv` tells
     rest = source.read(bench.judge) if source and bench.protocol == "kit" else None
     row |= emotion(edited.read(bench.judge), rest, bench.protocol)

@@ -22,7 +22,7 @@ from .map import Map
 from .panels import Output, Page, Parts, Presets, Saver, Settings, Voices, code, said
 from .preview import PORTRAIT, Scene, View, Wish
 from .upload import Uploads, example_faces
-from .voices import alike, balanced, one_thread, preset, read_preset, read_weights, voice_name
+from .voices import alike, balanced, one_thread, preset, read_preset, read_weights, spell, voice_name
 from .widgets import STYLE, Bars, Emotions, Faces, fact, heading, note, tell
 from .worker import Latest
 from ..face.action_units import AUS
@@ -69,9 +69,8 @@ def words(view:View) -> str:
     noted = lambda notes: "".join(fact("Note", text) for text in notes)
     if view.vector is None: return note("Move a slider, or type an expression.") + noted(view.notes())
     v, corpus, change = view.vector, view.voice.corpus, both_sides(view.change, view.clip.face.shape[1])[view.frame]
-    used = [n for n, k in view.wish.weights if k]
-    names = {n: x for n, x in known(view).items() if n in used or not {*used} & view.own.keys()}  # a voice of one's own is told as it was asked for
-    facts = {"Voice": describe(v, corpus, names), **certainty(view)}
+    own = any(k for n, k in view.wish.weights if n in view.own)  # told as it was asked for: near emotions are not what somebody brought
+    facts = {"Voice": spell(dict(view.wish.weights)) if own else describe(v, corpus, known(view)), **certainty(view)}
     if len(change) == len(AUS): facts["Face"] = describe(Vector(change, "face"), corpus, least=.25)
     return "".join(fact(*row) for row in facts.items()) + noted([*view.notes(), *against(view), *[BELOW]*(view.wish.strength < 0)])
 

@@ -250,14 +250,14 @@ STYLE = """<style>
 .cmet-page { display: flex; flex-direction: column; gap: 8px 24px; }
 .cmet-face, .cmet-out { order: -1; } .cmet-code { order: 1; } [data-voila] .cmet { --paper: var(--jp-layout-color1, #fff); }
 .cmet-face { position: sticky; top: -12px; padding-top: 12px; z-index: 2; background: var(--paper, var(--jp-layout-color0, #fff)); }
-:is(.jp-OutputArea, .jp-OutputArea-child, .jp-OutputArea-output):has(.cmet) { overflow: clip; }
+@media (max-width: 1100px) { :is(.jp-OutputArea, .jp-OutputArea-child, .jp-OutputArea-output):has(.cmet) { overflow: clip; } }
 @container (max-width: 639px) { .cmet-face .cmet-head { display: none; } .cmet-face .cmet-faces { width: min(100%, 46vh); }
   .cmet-page * { scroll-margin-top: calc(min(100cqi, 46vh) + 20px); } }  /* what is gone to is not to lie under the face */
-@container (min-width: 640px) { .cmet-page { display: grid; grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto auto 1fr;
-  grid-template-areas: "sets face" "map face" "bars face"; }
-  .cmet-face { position: static; padding: 0; } .cmet-middle { display: flex; gap: 8px; grid-area: face; align-self: start; position: sticky; top: 0; overflow: visible; } .cmet-middle:has(video) { position: static; } }  /* with a film it is higher than a window */
-@container (min-width: 1100px) { .cmet-page { grid-template-columns: minmax(0, 3fr) minmax(512px, 5fr) minmax(0, 3.3fr); grid-template-rows: auto 1fr;
-  grid-template-areas: "sets face map" "sets face bars"; } }
+@container (min-width: 640px) { .cmet-page { display: grid; grid-template-columns: clamp(260px, 37%, 360px) minmax(0, 1fr); grid-template-rows: auto 1fr;
+  grid-template-areas: "sets face" "sets bars" "map bars"; }
+  .cmet-face { position: static; padding: 0; } .cmet-middle { display: flex; gap: 8px; grid-area: face; align-self: start; overflow: visible; } }
+@container (min-width: 1100px) { .cmet-page { grid-template-columns: minmax(0, 3fr) minmax(512px, 5fr) minmax(0, 3.3fr); grid-template-rows: auto 1fr; grid-template-areas: "sets face map" "sets face bars"; }
+  [data-voila] .cmet-middle:not(:has(video)) { position: sticky; top: 0; } }  /* not in JupyterLab, where it costs half as long again; with a film it is higher than a window */
 .cmet-sets { grid-area: sets; } .cmet-map { grid-area: map; } .cmet-meant { grid-area: bars; }
 .cmet-head { font-weight: 600; margin: 2px 0; font-size: 15px; border-bottom: 1px solid var(--jp-border-color1, #bbb); } .cmet-head small { font-weight: 400; font-size: 13px; }
 .cmet-note, .cmet-fact { padding: 2px 0; }

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIMIT', 'STRANGE', 'Mapper', 'through_ear', 'as_heard', 'true_changes', 'natural_gain', 'no_stronger', 'within',
            'wished', 'answer', 'keep_bank', 'Bank', 'bank', 'check_input', 'check_ear', 'save_mapper', 'check_state',
-           'across_speakers', 'scaled_pairs']
+           'scaled_pairs']
 
 # %% ../../nbs/70_mappers/20_base.ipynb #20_base-002
 import hashlib
@@ -18,7 +18,7 @@ import numpy as np
 
 from ..core import CmetError
 from ..corpus.corpus import Corpus, clip_table
-from ..corpus.sampling import check_corpus, draw_pairs, speaker_scale
+from ..corpus.sampling import across_speakers, check_corpus, draw_pairs, speaker_scale
 from ..io.files import atomic, make_folder
 from ..io.progress import bar_of
 from ..io.seal import seal
@@ -53,7 +53,7 @@ class Mapper:
 
     def fit(self, corpus) -> "Mapper":
         "Learn from a corpus with speech and faces."
-        speech, face = check_corpus(corpus)
+        speech, face = check_corpus(corpus, self.training())
         self.config |= {k: corpus.meta.get(k) for k in ("encoder", "codec")} | {"corpus": corpus.name}
         self.config["corpus_sha256"] = corpus.hashes
         self.config["widths"] = [speech.values.shape[1], face.values.shape[1]]
@@ -80,6 +80,7 @@ class Mapper:
         "The settings that words may name, by where each goes."
         return {None: [k for k, p in inspect.signature(cls.__init__).parameters.items() if p.kind is not p.VAR_KEYWORD][1:]}
 
+    def training(self): "What a training must find in a corpus, for `check_corpus`; None where nothing is trained on pairs."
     def plan(self): "What a fit goes by; `CmetError` for settings that none could use."
     def save(self, path, force:bool=True) -> Path: return save_mapper(self, path, force)
     def check(self): check_state(self)
@@ -99,7 +100,7 @@ def through_ear(m:Mapper, corpus) -> tuple:  # (Corpus, Pools, Pools)
     source = corpus.clips["source"].to_numpy().astype(str)[rows] if "source" in corpus.clips else None
     options = dict(m.config["ear"]) if isinstance(m.config["ear"], dict) else {}
     own, guessed, far, names = heard(x, voice, emotion, source, held=held, **options)
-    with bar_of(total=1, desc="the ear", unit="ear", leave=False): ear = fit_ear(x, voice, emotion, source, **options)
+    with bar_of(total=1, desc="ear: fitted to all voices", unit="ear", leave=False): ear = fit_ear(x, voice, emotion, source, **options)
     people = np.char.find(voice, "#") < 0
     share, chance = share_right(own[people], emotion[people], names)
     if chance < 1: m.tried = (f"which of the {round(1/chance)} emotions beside neutral a voice feels, against its own neutral, is heard in {share:.0%} of clips of "
@@ -278,14 +279,6 @@ def check_state(m:Mapper) -> None:
         if not fine: raise ValueError(f"'{name}' is not finite")
 
 # %% ../../nbs/70_mappers/20_base.ipynb #20_base-010
-def across_speakers(
-    speech, face,  # Pools
-    wanted:bool|None=None,  # None: if one person is seen and more are heard
-) -> bool:
-    "Is every voice to be paired with every face?"
-    persons, voices = ({s for s, _ in p.keys} for p in (face, speech))
-    return len(persons) == 1 and len(voices) > 1 if wanted is None else wanted
-
 def scaled_pairs(
     corpus, speech, face,  # a Corpus and its Pools
     pairs:int|None=1200,  # None: every combination once

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core import CmetError
-from ..corpus.sampling import NOT_FELT, at_rest, lone, strangers
+from ..corpus.sampling import NOT_FELT, Unfit, at_rest, lone, strangers
 from ..io.progress import bar_of
 
 # %% ../../nbs/70_mappers/10_ear.ipynb #10_ear-257
@@ -252,10 +252,9 @@ def heard(
     if few := lone(voice, emotion, part):
         told = "; ".join(f"'{e}' is in the speech of {', '.join(who[:3])}{f' and {len(who) - 3} more'*(len(who) > 3)} alone" for e, who in few.items())
         it, out = "them" if len(few) > 1 else "it", [*held, *few]
-        raise CmetError(f"{told}: no ear can be tried on {it}", f"add {it} for others, or leave {it} out: "
-                        f"`cmet train --set held_emotions=[{','.join(out)}]`, in Python held_emotions={out}")
+        raise Unfit(f"{told}: no ear can be tried on {it}", f"add {it} for others, or leave {it} out", held_emotions=out)
     far = np.zeros(len(x))
-    for k in bar_of(range(part.max() + 1), "ears for strangers", unit="ear", leave=False):
+    for k in bar_of(range(part.max() + 1), "ear: tried on strangers", unit="ear", leave=False):
         here = part == k
         ear = fit_ear(x[~here], voice[~here], emotion[~here], source[~here], **options)
         if out is None: names, out = ear.names, np.zeros((2, len(x), len(ear.names)))

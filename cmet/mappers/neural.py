@@ -129,6 +129,10 @@ class TransformerMapper(Mapper):
                          smooth=smooth)
         self.folder, self.ask = folder, None
 
+    def training(self):
+        held = self.config["train"].get("held_emotions", ())
+        return dict(across=self.config["across"], held=held)
+
     @classmethod
     def places(cls):
         from cmet.train.step import TrainConfig

@@ -11,6 +11,7 @@ __all__ = ['MAPPERS', 'CARD', 'SHIPPED', 'RECIPE', 'FAINT', 'mapper', 'load_mapp
 import difflib
 import inspect
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from ..corpus.sampling import NOT_FELT, pair_table, pools
 from ..face.action_units import AUS
 from ..io.claims import claimed, clear
 from ..io.files import check_output, own_folder
+from ..io.progress import stages
 from ..io.seal import intact
 from ..io.limits import check_settings
 from ..io.settings import read_settings
@@ -155,20 +157,28 @@ def fit_to_file(
 ) -> Mapper:
     "Fit a mapper and save it; a training that was killed goes on."
     from cmet.corpus.named import MADE, open_corpus
-    from cmet.corpus.people import people_corpus
+    from cmet.corpus.people import COPIES, WHOLE, people_corpus
     out, people, work = check_output(out, force=force, ending=".safetensors"), str(corpus) == "people", f"{out}.part"
     if people and (settings or seed or folder):
         raise CmetError("'people' takes no --set, --seed or --folder", "leave them out, or give a corpus folder")
     if encoder and not people and str(corpus) not in MADE:
         raise CmetError(f"--encoder {encoder} is for {', '.join(MADE)} and people", "a corpus keeps what its encoder heard: cmet encode --encoder")
-    with claimed(out, new=not force):
+    with claimed(out, new=not force), ExitStack() as numbered:
         made = mapper(name) if people else configured(name, settings, seed, folder or work)
-        heard = people_corpus(encoder or "whisper") if people else open_corpus(corpus, encoder or "egemaps")  # before anything is written
+        parts = 2*bool(people or made.config.get("ear")) + hasattr(made, "folder")  # what is fitted: both ears, the network
+        hears = people or str(corpus) == "ravdess"  # with a memory
+        if people: numbered.enter_context(stages(1 + COPIES*((encoder or "whisper") in WHOLE) + parts))
+        try: heard = people_corpus(encoder or "whisper") if people else open_corpus(corpus, encoder or "egemaps")  # before anything is written
+        except KeyboardInterrupt:
+            if not hears: raise
+            raise KeyboardInterrupt("what was heard so far is kept, the same command hears the rest; the training had not begun") from None
+        if parts and not people: numbered.enter_context(stages(parts))
         keeps = {"folder": work} if hasattr(made, "folder") and not folder else {}
         if keeps: own_folder(work)
         try: made = made_from_people(encoder or "whisper", name, heard, **keeps) if people else made.fit(heard)
         except KeyboardInterrupt:
-            if not any(Path(folder or work).glob("step-*")): raise
+            if not any(Path(folder or work).glob("step-*")):
+                raise KeyboardInterrupt("what was heard is kept, "*hears + "the training had no checkpoint yet, the same command begins it anew") from None
             raise KeyboardInterrupt(f"'{folder or work}' keeps the last checkpoint, the same command goes on from it") from None
         except CmetError:
             if not folder and not any(Path(work).glob("step-*")): clear(work, r"step-\d{8}\.safetensors")

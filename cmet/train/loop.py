@@ -65,7 +65,7 @@ COLUMNS = ("step", "loss", "recon", "contrastive", "direction", "answers", "cosi
 
 def _bar(steps:int, at:int):
     "A progress bar, where tqdm is installed and somebody looks on."
-    try: return bar_of(total=steps, initial=at, unit="step", mininterval=1)
+    try: return bar_of(total=steps, initial=at, desc="training", unit="step", mininterval=1)
     except ImportError: return None
 
 def _board(folder):

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from ..core import CmetError
-from ..corpus.sampling import Pools, at_rest, centred, pair_table, speaker_scale
+from ..corpus.sampling import Pools, at_rest, centred, pair_table, speaker_scale, unready
 
 # %% ../../nbs/60_method/30_train/20_pairs.ipynb #20_pairs-005
 def columns(corpus) -> tuple:  # (speaker, emotion): arrays of text [n]
@@ -52,10 +52,6 @@ def usable(
     for field, some, fine in ("speech", have[0], good[0]), ("face", have[1], good[1]):
         if not fine: raise CmetError(f"{field}: values that are not numbers", "encode those clips again")
         if not some.any(): raise CmetError(f"{field}: no clip of this split has it", "hold out less")
-        names, count = np.unique(columns(corpus)[1][some], return_counts=True)
-        e = names[count.argmin()]
-        if count.min() < 2: raise CmetError(f"{field}: emotion '{e}' has one clip",
-                                            f"add another, or leave the emotion out: `cmet train --set held_emotions=[{e}]`, in Python held_emotions=['{e}']")
     return have
 
 # %% ../../nbs/60_method/30_train/20_pairs.ipynb #20_pairs-011
@@ -120,9 +116,8 @@ class Deck:
         if relative: cut = from_rest(cut, who[seen], felt[seen])
         self.voices.values = np.asarray(corpus.speech)[heard].astype(np.float32)
         self.persons.values = np.array([c.mean(0, dtype=np.float64) for c in cut], np.float32)
+        if faults := unready(self.voices, self.persons, across): raise faults[0]
         table = pair_table(self.voices, self.persons, across)
-        if not len(table): raise CmetError("corpus: no speaker has speech and face of two emotions",
-                                           "add such clips, hold out less, or set across=True, `cmet train --set across=true`")
         self.scale = (scale or measure((self.voices, self.persons), standardise)).to(device)
         self.emotions = tuple(sorted({e for _, e in self.voices.keys} | {e for _, e in self.persons.keys}))
         upload(self, cut, table, chances(table, self.voices, self.persons, balance), device)

@@ -11,6 +11,6 @@ from ..core import public
 __getattr__, __dir__, __all__ = public(__name__, {
     ".figures": "AU_NAMES au_bars cosine_map",
     ".maps": "changes pca",
-    ".tables": "check_columns differences export latex markdown over_seeds pivot plot read_runs",
+    ".tables": "check_columns differences export latex markdown meaning over_seeds pivot plot read_runs",
     "cmet.io.pictures": "INK PALETTE colour filmstrip",
 })

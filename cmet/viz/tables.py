@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'SPECIAL', 'read_run', 'read_runs', 'export', 'interval', 'ends', 'check_columns', 'over_seeds',
-           'differences', 'cell', 'pivot', 'markdown', 'narrow', 'glance', 'latex', 'plot']
+           'differences', 'cell', 'meaning', 'pivot', 'markdown', 'narrow', 'glance', 'latex', 'plot']
 
 # %% ../../nbs/90_viz/30_tables.ipynb #30_tables-002
 import difflib
@@ -148,11 +148,22 @@ def differences(
 
 # %% ../../nbs/90_viz/30_tables.ipynb #30_tables-022
 def cell(mean:float, half:float, n:int, low:float=-np.inf, high:float=np.inf, digits:int=2) -> str:
-    "A figure as text; `low` and `high` are shown where they cut the interval."
+    "A figure as text; `low` and `high` are shown where they cut the interval. Two values are themselves shown, the lower first."
+    from scipy.stats import t
+    text = lambda x: f"{round(x, digits) + 0:.{digits}f}"  # + 0: there is no minus nought
     if not n: return "–"
+    if n == 2: return ", ".join(text(mean + side*half/t.ppf(.975, 1)) for side in (-1, 1))  # half is t · |a − b|/2
     cut = low > mean - half or high < mean + half
     spread = f" ({low:.{digits}f} – {high:.{digits}f})" if cut else f" ± {half:.{digits}f}" if n > 1 else ""
-    return f"{round(mean, digits) + 0:.{digits}f}{spread} (n = {n})"  # + 0: there is no minus nought
+    return f"{text(mean)}{spread} (n = {n})"
+
+def meaning(
+    n,  # how many values are behind each figure
+) -> str:
+    "What the figures of a table are."
+    few, many = (k in {min(x, 3) for x in n} for k in (2, 3))
+    if not many: return "the values of both runs" if few else "single runs"
+    return "mean ± half the 95 % interval" + "; of two runs both values"*few
 
 def pivot(
     summary,  # of `over_seeds` or `differences`
@@ -195,7 +206,7 @@ def glance(
     rows, bounds = _told(Path(folder)/"metrics.json", object), ["half", "low", "high"]
     if not (isinstance(rows, list) and rows and {"condition", "measure", "value", "n", *bounds} <= set(rows[0])): return ""
     found = pd.DataFrame(rows).rename(columns={"value": "mean"}).astype(dict.fromkeys(bounds, float))
-    return f"mean ± half the 95 % interval:\n{narrow(pivot(found, 'condition'))}"
+    return f"{meaning(found['n'])}:\n{narrow(pivot(found, 'condition'))}"
 
 # %% ../../nbs/90_viz/30_tables.ipynb #30_tables-023
 SPECIAL = {c: "\\" + c for c in "&%$#_{}"}
@@ -226,7 +237,7 @@ def _points(done, x, y, hue, ax):
     apart = bool(hue) and not numbers  # conditions side by side; on an axis of numbers they keep their place
     how = dict(data=done, x=x, y=y, hue=hue, ax=ax, native_scale=numbers, legend=False)
     how |= dict(palette=colours) if hue else dict(color="#0072B2")
-    whisker = lambda v: ends(v, LIMITS.get(y, (-np.inf, np.inf)))
+    whisker = lambda v: ends(v, LIMITS.get(y, (-np.inf, np.inf))) if v.notna().sum() > 2 else (np.nan, np.nan)  # two say it themselves
     sns.stripplot(**how, size=4.5, alpha=.5, dodge=apart, jitter=False)
     sns.pointplot(**how | dict(legend="auto" if hue else False), errorbar=whisker, capsize=.08, markers="_",
                   markersize=15, linewidth=1.4, err_kws=dict(linewidth=1.3),
@@ -241,7 +252,7 @@ def plot(
     title:str="",  # what to see
     chance:float|None=None,  # a dashed line
 ):  # -> matplotlib Figure
-    "One measure over conditions: every run, the mean, its 95 % interval."
+    "One measure over conditions: every run, the mean, its 95 % interval (of three runs or more)."
     from matplotlib.figure import Figure
     done, fig = table[table["state"] == "done"], Figure(figsize=(6.5, 3.2), dpi=144, layout="constrained")
     ax, keys = fig.subplots(), [x, hue] if hue else [x]
@@ -249,6 +260,6 @@ def plot(
     if chance is not None: ax.axhline(chance, color="#555555", ls="--", lw=1)
     n = done.groupby(keys, dropna=False).size()
     runs = " to ".join(map(str, sorted({n.min(), n.max()})))
-    ax.set(xlabel=f"{x} (mean and 95 % interval, n = {runs})", ylabel=y)
+    ax.set(xlabel=f"{x} ({'mean and 95 % interval' if n.max() > 2 else 'every run, dash: their mean'}, n = {runs})", ylabel=y)
     fig.suptitle(title, fontsize=11)
     return fig

@@ -10,10 +10,18 @@ import tokenize
 from pathlib import Path
 
 
+def plain(text):
+    "What is said, where `<` begins no tag."
+    return re.sub(r"`[^`]*`|<", lambda m: m[0] if m[0][0] == "`" else "&lt;", text)
+
+
+def doc(node): return plain(ast.get_docstring(node) or "")
+
+
 def comments(source):
     "Comment text by line number."
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+    return {t.start[0]: plain(t.string.lstrip("# ")) for t in tokens if t.type == tokenize.COMMENT}
 
 
 def segment(lines, node):
@@ -66,7 +74,7 @@ def table(rows, said):
     for name, default, line in rows: groups.setdefault(line, []).append((name, default))
     groups = {k: v for k, v in groups.items() if k in said}
     if not groups: return
-    cell = lambda text: text.replace("|", r"\|").replace("<", "&lt;")
+    cell = lambda text: text.replace("|", r"\|")
     code = lambda text: f"`{cell(text)}`" if text else ""
     yield "\n| parameter | default | |\n|---|---|---|"
     for line, group in groups.items():
@@ -77,7 +85,7 @@ def table(rows, said):
 
 def function(node, said, head, name):
     "Heading, signature, docstring, docments."
-    yield f"{head}\n\n```python\n{signature(name, node)}\n```\n\n{ast.get_docstring(node) or ''}\n"
+    yield f"{head}\n\n```python\n{signature(name, node)}\n```\n\n{doc(node)}\n"
     rows = [*parameters(node)]
     last = max([line for *_, line in rows], default=node.lineno)
     end = (node.returns or node.args).end_lineno if node.returns else last
@@ -96,14 +104,14 @@ def klass(node, said, head, name):
     if init := methods.get("__init__"): sign, rows = signature(name, init), [*parameters(init)]
     elif rows: sign = wrapped(f"{name}({', '.join(n + (f'={d}' if d else '') for n, d, _ in rows)})")
     elif node.bases: sign = f"{name}({', '.join(map(ast.unparse, node.bases))})"
-    yield f"{head}\n\n```python\nclass {sign}\n```\n\n{ast.get_docstring(node) or ''}\n"
+    yield f"{head}\n\n```python\nclass {sign}\n```\n\n{doc(node)}\n"
     yield from table(rows, said)
     for m in methods.values():
         if m.name[0] == "_": continue
         prop = any(getattr(d, "id", "") == "property" for d in m.decorator_list)
-        doc = (ast.get_docstring(m) or "").split("\n\n")[0].replace("\n", " ")
+        brief = doc(m).split("\n\n")[0].replace("\n", " ")
         shown = f".{m.name}" if prop else signature(f".{m.name}", m).replace("\n   ", "")
-        yield f"- `{shown}` {doc}"
+        yield f"- `{shown}` {brief}"
     yield ""
 
 
@@ -129,7 +137,7 @@ def module(path, name, notebook):
     "Markdown of one module; the link leads to the notebook it is written in."
     source = path.read_text("utf-8")
     tree, said, lines = ast.parse(source), comments(source), source.encode().splitlines(True)
-    yield f"\n## {name} {{#{name}}}\n\n{ast.get_docstring(tree) or ''} [Read it as a notebook]({notebook}).\n"
+    yield f"\n## {name} {{#{name}}}\n\n{doc(tree)} [Read it as a notebook]({notebook}).\n"
     items, room = public(tree), name.partition(".")[0]
     near = [n for n in tree.body if isinstance(n, ast.ImportFrom) and n.level and n.module]
     taken = [(f"{room}." * (n.level == 1) + n.module, a.name) for n in near for a in n.names]

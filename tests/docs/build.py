@@ -87,13 +87,18 @@ def relinked(text, source):
 def spaced(text):
     "Markdown of notebooks as MkDocs reads it: an empty line before a list or table, two spaces to break a line."
     lines, made, fence = text.split("\n"), [], False
-    starts = re.compile(r"(?:[-*+]|\d+\.) |\|").match
+    starts, item = re.compile(r"(?:[-*+]|1\.) |\|").match, re.compile(r"(?:[-*+]|\d+\.) |\|").match  # "512. " goes on with a sentence
     for before, line in zip(["", *lines], lines):
-        if not fence and starts(line) and before.strip() and not starts(before) and before[0] != " ":
+        if not fence and starts(line) and before.strip() and not item(before) and before[0] != " ":
             made.append("")
         if line.startswith("```"): fence = not fence
         made.append(line if fence else re.sub(r"\\$", "  ", line))
     return "\n".join(made).replace("<details>", '<details markdown="1">')
+
+
+def lowered(text):
+    "Markdown that a cell has shown: a title of its own stands below the section of the cell."
+    return re.sub(r"(?m)^#+ ", r"##\g<0>", text) if re.search(r"(?m)^# ", text) else text
 
 
 def fenced(text, head=""):
@@ -102,7 +107,7 @@ def fenced(text, head=""):
 
 
 def picture(data, name, alt):
-    "Kept as WebP where that is smaller, in no more than 1600 columns."
+    "Kept as WebP where that is smaller, in no more than 1600 columns; a click shows the file, which is often wider than the page."
     raw = base64.b64decode(data)
     image, small = Image.open(io.BytesIO(raw)), io.BytesIO()
     image.thumbnail((1600, 6000))
@@ -110,17 +115,27 @@ def picture(data, name, alt):
     raw, end = min((small.getvalue(), ".webp"), (raw, ".png"), key=lambda x: len(x[0]))
     path = (PAGES/name).with_suffix(end)
     path.write_bytes(raw)
-    return f"![{alt}]({path.name}){{ width={image.width} height={image.height} loading=lazy }}\n"
+    return f"[![{alt}]({path.name}){{ width={image.width} height={image.height} loading=lazy }}]({path.name})\n"
+
+
+def joined(outputs):
+    "Outputs, of which neighbouring pieces of one stream are one: a notebook keeps it as it came."
+    made = []
+    for o in outputs:
+        if made and o.get("name") and o["name"] == made[-1].get("name"):
+            made[-1] = o | {"text": [*made[-1]["text"], *o["text"]]}
+        else: made.append(o)
+    return made
 
 
 def said(cell, name, alt):
     "Markdown of what a cell has shown."
-    for n, o in enumerate(cell["outputs"]):
+    for n, o in enumerate(joined(cell["outputs"])):
         data = {k: "".join(v) for k, v in o.get("data", {}).items() if isinstance(v, (str, list))}
         text = "".join(o.get("text", "")) or data.get("text/plain", "")
         image = data.get("image/png") or data.get("image/jpeg")
         if image: yield picture(image, f"{name}-{n}", alt)
-        elif "text/markdown" in data: yield data["text/markdown"] + "\n"
+        elif "text/markdown" in data: yield spaced(lowered(data["text/markdown"])) + "\n"
         elif "text/html" in data: yield re.sub(r"\s*\n\s*", "\n", data["text/html"]).strip() + "\n"  # indented it would be code
         elif text: yield fenced(re.sub(r"\x1b\[[\d;]*m", "", text).rstrip("\n"), "text")
 

@@ -1,4 +1,4 @@
-"What must hold for a folder of pages: links lead somewhere, and reading asks nothing of the network."
+"What must hold for a folder of pages: links lead somewhere, reading asks nothing of the network, each has one title."
 import re
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
@@ -17,7 +17,7 @@ class Page(HTMLParser):
     "Anchors, links and what a browser fetches by itself."
     def __init__(self, text):
         super().__init__()
-        self.anchors, self.links, self.fetched = set(), [], []
+        self.anchors, self.links, self.fetched, self.titles, self.odd = set(), [], [], 0, []
         self.feed(uncoloured(text))
 
     def handle_starttag(self, tag, attrs):
@@ -25,17 +25,22 @@ class Page(HTMLParser):
         self.anchors |= {a[k] for k in ("id", "name") if a.get(k)}
         if tag == "a" and a.get("href"): self.links.append(a["href"])
         to = a.get(FETCHED.get(tag, ""))
+        self.titles += tag == "h1"
+        if tag == "ol" and "start" in a: self.odd.append(f"a list that begins with {a['start']}")  # mostly a number in a sentence
+        if tag == "img" and not to: self.odd.append("a picture without an address")
         if to and a.get("rel") not in ("canonical", "next", "prev"): self.fetched.append(to)
 
 
 def faults(site):
-    "One line for each link that leads nowhere and each thing that would be fetched from elsewhere."
+    "One line for each link that leads nowhere, each thing that would be fetched from elsewhere, each sign of text misread as Markdown."
     site = site.resolve()
     for path in sorted(site.rglob("*.css")):
         yield from (f"{path.relative_to(site)} fetches {to}" for to in LEFT.findall(path.read_text("utf-8")))
     pages = {p: Page(p.read_text("utf-8")) for p in sorted(site.rglob("*.html"))}
     for path, page in pages.items():
         here = path.relative_to(site)
+        yield from (f"{here}: {what}" for what in page.odd)
+        if page.titles > 1: yield f"{here}: {page.titles} titles"
         for to in page.fetched:
             if urlsplit(to).netloc: yield f"{here} fetches {to}"
         for to in page.links + page.fetched:
