@@ -18,6 +18,7 @@ from cmet.corpus.corpus import FILES, encode_corpus, read_corpus
 from cmet.corpus.datasets import detect_layout, pd_fgc, read_layout
 from cmet.corpus.encode import encode_folder, summary
 from cmet.face.action_units import AUS
+from cmet.io.claims import hidden
 from cmet.io.media import read_video, write_video
 from cmet.io.resume import Parts
 from cmet.io.sound import cut_short
@@ -215,6 +216,9 @@ def test_pieces_of_a_corpus_that_stands_are_cleared_away(tmp_path, monkeypatch):
         m.setattr(Parts, "clear", killed)
         encode_folder(root, out, encoder=Cheap(), progress=False)
     assert list(work.glob("*.parts")) and read_corpus(out)
+    with pytest.warns(UserWarning, match="encoded already"): encode_folder(root, out, encoder=Cheap(), progress=False)
+    assert {p.name for p in tmp_path.iterdir()} == {"root", "out"}
+    hidden(out, "lock").touch()  # of one that was killed later still
     with pytest.warns(UserWarning, match="encoded already"): encode_folder(root, out, encoder=Cheap(), progress=False)
     assert {p.name for p in tmp_path.iterdir()} == {"root", "out"}
     Parts(work).put("of another encoder", np.ones(3))

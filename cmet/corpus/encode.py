@@ -23,7 +23,7 @@ from .datasets import COLUMNS, detect_layout, face_at_rest, neutral_videos, read
 from .face_tables import ravdess_faces, read_face_table, whole_frames
 from ..face.action_units import AUS
 from ..face.codecs import codec_class, face_codec
-from ..io.claims import claimed, owned
+from ..io.claims import LEFT, claimed, owned
 from ..io.files import atomic, check_file, check_name, make_folder, put_back, walk
 from ..io.resume import Bench, Parts, set_aside, stamp
 from ..io.sound import cut_short
@@ -239,8 +239,8 @@ def _finished(out, root, table, layout, encoder, codec) -> None:
     warn(f"all {told} encoded already, nothing was written; --force does it again")
 
 def _tidy(out, work) -> None:
-    "Remove the pieces of a run that was killed when its corpus stood already; later ones are of a run with --force, and stay."
-    if not work.is_dir(): return
+    "Remove what lies about of a run that was killed when its corpus stood already; later pieces are of a run with --force, and stay."
+    if not (work.is_dir() or any(map(LEFT.fullmatch, os.listdir(out.parent)))): return
     with suppress(CmetError), claimed(out):  # else another is at it, or nothing can be written here
         if max((stamp(p)[2] for p in work.glob("*.parts")), default=0) <= stamp(out/"meta.json")[2]: Parts(work).clear()
 
