@@ -257,7 +257,7 @@ STYLE = """<style>
   grid-template-areas: "sets face" "sets bars" "map bars"; }
   .cmet-face { position: static; padding: 0; } .cmet-middle { display: flex; gap: 8px; grid-area: face; align-self: start; overflow: visible; } }
 @container (min-width: 1100px) { .cmet-page { grid-template-columns: minmax(0, 3fr) minmax(512px, 5fr) minmax(0, 3.3fr); grid-template-rows: auto 1fr; grid-template-areas: "sets face map" "sets face bars"; }
-  [data-voila] .cmet-middle:not(:has(video)) { position: sticky; top: 0; } }  /* not in JupyterLab, where it costs half as long again; with a film it is higher than a window */
+  [data-voila] .cmet-middle:not(:has(video)) { position: sticky; top: 0; } }  /* not in JupyterLab, where pictures may come later; with a film it is higher than a window */
 .cmet-sets { grid-area: sets; } .cmet-map { grid-area: map; } .cmet-meant { grid-area: bars; }
 .cmet-head { font-weight: 600; margin: 2px 0; font-size: 15px; border-bottom: 1px solid var(--jp-border-color1, #bbb); } .cmet-head small { font-weight: 400; font-size: 13px; }
 .cmet-note, .cmet-fact { padding: 2px 0; }
